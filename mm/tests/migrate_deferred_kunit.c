@@ -1,0 +1,1152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests for the migration of folios that wait to be split.
+ *
+ * When part of a large anonymous folio is unmapped, the folio is put on the
+ * deferred split queue.  migrate_pages() has to find it there, split it, free
+ * what nobody maps and migrate the rest, or else fail the migration of that
+ * folio; and it must tell its caller and vmstat the truth about it.
+ *
+ * migrate_deferred_check: the look at the queue.  Each case builds a folio that
+ *	looks queued in all respects but the one it is about.
+ * migrate_deferred_plan: the pieces that a folio is to be split into, against an
+ *	oracle that finds them another way.
+ * migrate_deferred: migrate_pages() on real folios mapped by an mm of the
+ *	test's own, in each mode.  Failures are provoked by a reference held, a
+ *	folio lock held, the folio put where deferred_split_scan() would have
+ *	it, or a destination refused, in each case from get_new_folio() or
+ *	around migrate_pages(): no timing is involved.
+ */
+#include <kunit/test.h>
+#include <linux/hugetlb.h>
+#include <linux/khugepaged.h>
+#include <linux/kthread.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/pagemap.h>
+#include <linux/prandom.h>
+#include <linux/sched/mm.h>
+#include <linux/swap.h>
+#include <linux/uaccess.h>
+#include <linux/vmstat.h>
+
+#include "../internal.h"
+
+#define MAX_THPS	4
+
+/* --- migrate_deferred_check ---------------------------------------------- */
+
+struct check_case {
+	const char *desc;
+	unsigned int order;
+	bool anon;
+	bool hugetlb;
+	bool queued;
+	bool partially_mapped;
+	bool pending;
+};
+
+static const struct check_case check_cases[] = {
+	/* What migration has to split */
+	{
+		.desc = "queued, PMD order",
+		.order = HPAGE_PMD_ORDER, .anon = true,
+		.queued = true, .partially_mapped = true,
+		.pending = true,
+	}, {
+		.desc = "queued, smallest order",
+		.order = 2, .anon = true,
+		.queued = true, .partially_mapped = true,
+		.pending = true,
+	},
+	/* What it leaves alone */
+	{
+		.desc = "not queued",
+		.order = HPAGE_PMD_ORDER, .anon = true,
+	}, {
+		.desc = "queued as underused",
+		.order = HPAGE_PMD_ORDER, .anon = true,
+		.queued = true,
+	},
+	/* What has no _deferred_list to look at */
+	{
+		.desc = "file folio",
+		.order = HPAGE_PMD_ORDER,
+		.queued = true, .partially_mapped = true,
+	}, {
+		.desc = "order-1 folio",
+		.order = 1, .anon = true,
+		.queued = true, .partially_mapped = true,
+	}, {
+		.desc = "hugetlb folio",
+		.order = HPAGE_PMD_ORDER, .anon = true, .hugetlb = true,
+		.queued = true, .partially_mapped = true,
+	},
+};
+
+KUNIT_ARRAY_PARAM_DESC(check, check_cases, desc);
+
+static void check_pending(struct kunit *test)
+{
+	const struct check_case *c = test->param_value;
+	/* An order-1 folio gets the memory behind it to be misread, too. */
+	unsigned int order = max(c->order, 2U);
+	static struct address_space mapping;
+	struct folio *folio;
+	LIST_HEAD(queue);
+	bool pending;
+
+	folio = folio_alloc(GFP_KERNEL, order);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+
+	folio->mapping = (void *)&mapping + (c->anon ? PAGE_MAPPING_ANON : 0);
+	if (c->queued)
+		list_add(&folio->_deferred_list, &queue);
+	if (c->partially_mapped)
+		folio_set_partially_mapped(folio);
+	if (c->order != order)
+		folio_set_order(folio, c->order);
+	if (c->hugetlb) {
+		folio_clear_large_rmappable(folio);
+		__folio_set_hugetlb(folio);
+	}
+
+	pending = folio_deferred_split_pending(folio);
+
+	if (c->hugetlb) {
+		__folio_clear_hugetlb(folio);
+		folio_set_large_rmappable(folio);
+	}
+	if (c->order != order)
+		folio_set_order(folio, order);
+
+	KUNIT_EXPECT_EQ_MSG(test, pending, c->pending, "%s", c->desc);
+	KUNIT_EXPECT_EQ_MSG(test, list_is_singular(&queue), c->queued,
+			    "%s: was taken off its list", c->desc);
+	KUNIT_EXPECT_EQ_MSG(test, folio_ref_count(folio), 1, "%s", c->desc);
+
+	list_del_init(&folio->_deferred_list);
+	folio_clear_partially_mapped(folio);
+	folio->mapping = NULL;
+	folio_put(folio);
+}
+
+static struct kunit_case check_test_cases[] = {
+	KUNIT_CASE_PARAM(check_pending, check_gen_params),
+	{}
+};
+
+static struct kunit_suite check_suite = {
+	.name = "migrate_deferred_check",
+	.test_cases = check_test_cases,
+};
+
+/* --- migrate_deferred_plan ----------------------------------------------- */
+
+/*
+ * The best pieces for a block of 2^@order pages at @start, found by recursion:
+ * the block itself if no two of its pages differ, else those of its halves.
+ */
+static void plan_oracle(const unsigned long *mapped, unsigned int start,
+			unsigned int order, unsigned long *starts)
+{
+	unsigned int i, half = 1U << order >> 1;
+
+	__set_bit(start, starts);
+	for (i = 1; i < 1U << order; i++)
+		if (test_bit(start + i, mapped) != test_bit(start, mapped))
+			break;
+	if (order != 1 && i == 1U << order)
+		return;
+
+	plan_oracle(mapped, start, order - 1, starts);
+	plan_oracle(mapped, start + half, order - 1, starts);
+}
+
+static bool plan_is_best(const unsigned long *mapped, unsigned int order)
+{
+	DECLARE_BITMAP(starts, 512) = {};
+	DECLARE_BITMAP(wanted, 512) = {};
+
+	folio_split_plan(mapped, order, starts);
+	plan_oracle(mapped, 0, order, wanted);
+	return bitmap_equal(starts, wanted, 512);
+}
+
+/* C3: every way in which the pages of a folio of order 2 to 4 can be mapped */
+static void plan_exhaustive(struct kunit *test)
+{
+	unsigned int order;
+	unsigned long map;
+
+	for (order = 2; order <= 4; order++)
+		for (map = 0; map < 1UL << (1U << order); map++) {
+			DECLARE_BITMAP(mapped, 512) = { map };
+
+			if (!plan_is_best(mapped, order))
+				KUNIT_FAIL(test, "order %u, mapped %#lx",
+					   order, map);
+		}
+}
+
+/* C3: order 9, by random runs of pages: from single ones to hundreds */
+static void plan_random(struct kunit *test)
+{
+	const u64 seed = 20240312;
+	struct rnd_state rnd;
+	int i;
+
+	prandom_seed_state(&rnd, seed);
+	for (i = 0; i < 5000; i++) {
+		DECLARE_BITMAP(mapped, 512) = {};
+		unsigned int start = 0, len, run = 1 << i % 9;
+		bool set = i & 1;
+
+		for (; start < 512; start += len, set = !set) {
+			len = prandom_u32_state(&rnd) % run + 1;
+			len = min(len, 512 - start);
+			if (set)
+				bitmap_set(mapped, start, len);
+		}
+		if (!plan_is_best(mapped, 9))
+			KUNIT_FAIL(test, "seed %llu, map %d: %*pbl", seed, i,
+				   512, mapped);
+	}
+}
+
+static struct kunit_case plan_test_cases[] = {
+	KUNIT_CASE(plan_exhaustive),
+	KUNIT_CASE(plan_random),
+	{}
+};
+
+static struct kunit_suite plan_suite = {
+	.name = "migrate_deferred_plan",
+	.test_cases = plan_test_cases,
+};
+
+/* --- migrate_deferred ---------------------------------------------------- */
+
+/* Mapped are, of every @period pages of a THP, the first @len. */
+struct shape {
+	const char *desc;
+	unsigned int period, len;
+};
+
+static const struct shape whole = { "whole", 1, 1 };
+static const struct shape half = { "first half", HPAGE_PMD_NR, HPAGE_PMD_NR / 2 };
+static const struct shape one = { "one page", HPAGE_PMD_NR, 1 };
+/* Pieces of order 0 only, on every kernel */
+static const struct shape alternate = { "alternate pages", 2, 1 };
+static const struct shape blocks = { "every other 16 pages", 32, 16 };
+
+/* What the destinations of one migrate_pages() call are to be, and were */
+struct dst {
+	int nid;
+	int refuse_from;	/* refuse from this call on; -1: none */
+	bool refuse_large;
+	int nr_pages;		/* given */
+	int nr_calls;
+	struct folio *lock;	/* a piece that the first call finds locked */
+	struct folio *pin;	/* a piece that the first call finds pinned */
+	int nr_calls_lock;	/* calls for the locked piece */
+	int zap_call;		/* the call that zaps zap_addr; -1: none */
+	unsigned long zap_addr;
+};
+
+struct ctx {
+	unsigned long addr;
+	unsigned long events[NR_VM_EVENT_ITEMS];
+	long isolated, partially_mapped;
+};
+
+static struct dst dst_init(void)
+{
+	int nid = next_online_node(0);
+
+	return (struct dst) {
+		.nid = nid == MAX_NUMNODES ? 0 : nid,
+		.refuse_from = -1,
+		.zap_call = -1,
+	};
+}
+
+static struct folio *dst_get(struct folio *src, unsigned long private)
+{
+	struct dst *dst = (struct dst *)private;
+	unsigned int order = folio_order(src);
+	int call = dst->nr_calls++;
+	struct folio *folio;
+
+	if (!call && dst->lock)
+		folio_lock(dst->lock);
+	if (!call && dst->pin)
+		folio_get(dst->pin);
+	if (call == dst->zap_call)
+		do_madvise(current->mm, dst->zap_addr, PAGE_SIZE, MADV_DONTNEED);
+	if (src == dst->lock)
+		dst->nr_calls_lock++;
+
+	if (dst->refuse_from >= 0 && call >= dst->refuse_from)
+		return NULL;
+	if (dst->refuse_large && order)
+		return NULL;
+
+	folio = __folio_alloc_node(GFP_HIGHUSER_MOVABLE, order, dst->nid);
+	if (folio)
+		dst->nr_pages += 1 << order;
+	return folio;
+}
+
+static void dst_put(struct folio *folio, unsigned long private)
+{
+	struct dst *dst = (struct dst *)private;
+
+	dst->nr_pages -= folio_nr_pages(folio);
+	folio_put(folio);
+}
+
+/* Exact, unlike node_page_state() */
+static long nr_isolated(void)
+{
+	struct pglist_data *pgdat;
+	long nr = 0;
+	int cpu;
+
+	for_each_online_pgdat(pgdat) {
+		nr += atomic_long_read(&pgdat->vm_stat[NR_ISOLATED_ANON]);
+		for_each_online_cpu(cpu)
+			nr += per_cpu_ptr(pgdat->per_cpu_nodestats,
+					  cpu)->vm_node_stat_diff[NR_ISOLATED_ANON];
+	}
+	return nr;
+}
+
+static long nr_partially_mapped(void)
+{
+	long nr = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		nr += per_cpu(mthp_stats, cpu).stats[HPAGE_PMD_ORDER]
+				[MTHP_STAT_NR_ANON_PARTIALLY_MAPPED];
+	return nr;
+}
+
+/* Expect these events, exactly, since the test began or the last call of this */
+static void expect_events(struct kunit *test, long success, long fail,
+			  long thp_success, long thp_fail, long thp_split)
+{
+	const struct {
+		enum vm_event_item item;
+		const char *name;
+		long nr;
+	} want[] = {
+		{ PGMIGRATE_SUCCESS, "pgmigrate_success", success },
+		{ PGMIGRATE_FAIL, "pgmigrate_fail", fail },
+		{ THP_MIGRATION_SUCCESS, "thp_migration_success", thp_success },
+		{ THP_MIGRATION_FAIL, "thp_migration_fail", thp_fail },
+		{ THP_MIGRATION_SPLIT, "thp_migration_split", thp_split },
+	};
+	struct ctx *ctx = test->priv;
+	unsigned long *now;
+	int i;
+
+	now = kunit_kcalloc(test, NR_VM_EVENT_ITEMS, sizeof(*now), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, now);
+	all_vm_events(now);
+
+	for (i = 0; i < ARRAY_SIZE(want); i++)
+		KUNIT_EXPECT_EQ_MSG(test, want[i].nr,
+				    (long)(now[want[i].item] -
+					   ctx->events[want[i].item]),
+				    "%s", want[i].name);
+	memcpy(ctx->events, now, sizeof(ctx->events));
+}
+
+static unsigned long thp_addr(struct kunit *test, int thp)
+{
+	struct ctx *ctx = test->priv;
+
+	return ctx->addr + thp * HPAGE_PMD_SIZE;
+}
+
+static unsigned long page_token(unsigned long addr)
+{
+	return addr ^ 0x5a5a5a5a5a5a5a5aUL;
+}
+
+static unsigned long __user *user_word(unsigned long addr)
+{
+	return (unsigned long __user *)addr;
+}
+
+/* The folio at @addr, without a reference: the mapping is what holds it */
+static struct folio *folio_at(struct kunit *test, unsigned long addr)
+{
+	struct folio *folio;
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast(addr, 1, 0, &page), 1);
+	folio = page_folio(page);
+	folio_put(folio);
+	return folio;
+}
+
+/* Fault in THP number @thp and write each page's own token into it */
+static struct folio *thp_make(struct kunit *test, int thp)
+{
+	unsigned long addr = thp_addr(test, thp), i;
+	struct folio *folio;
+
+	for (i = addr; i < addr + HPAGE_PMD_SIZE; i += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, put_user(page_token(i), user_word(i)), 0);
+	folio = folio_at(test, addr);
+	KUNIT_ASSERT_EQ_MSG(test, folio_order(folio), HPAGE_PMD_ORDER,
+			    "no THP to test with");
+	return folio;
+}
+
+static void advise(struct kunit *test, unsigned long addr, size_t len, int advice)
+{
+	KUNIT_ASSERT_EQ(test, do_madvise(current->mm, addr, len, advice), 0);
+}
+
+/* Have a THP mapped as a whole, but by PTEs: split its VMA and merge it again */
+static struct folio *thp_make_pte_mapped(struct kunit *test, int thp)
+{
+	struct folio *folio = thp_make(test, thp);
+
+	advise(test, thp_addr(test, thp), PAGE_SIZE, MADV_DONTFORK);
+	advise(test, thp_addr(test, thp), PAGE_SIZE, MADV_DOFORK);
+	return folio;
+}
+
+static struct folio *thp_make_partial(struct kunit *test, int thp,
+				      struct shape shape)
+{
+	struct folio *folio = thp_make(test, thp);
+	unsigned int i;
+
+	for (i = 0; i < HPAGE_PMD_NR; i += shape.period)
+		advise(test, thp_addr(test, thp) + (i + shape.len) * PAGE_SIZE,
+		       (shape.period - shape.len) * PAGE_SIZE, MADV_DONTNEED);
+	KUNIT_ASSERT_TRUE(test, folio_deferred_split_pending(folio));
+	return folio;
+}
+
+/* Isolate as all callers of migrate_pages() do */
+static void isolate(struct kunit *test, struct folio *folio,
+		    struct list_head *list)
+{
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(folio));
+	list_add_tail(&folio->lru, list);
+	node_stat_mod_folio(folio, NR_ISOLATED_ANON, folio_nr_pages(folio));
+}
+
+static bool page_mapped_in(struct shape shape, unsigned int i)
+{
+	return i % shape.period < shape.len;
+}
+
+static unsigned int nr_mapped_in(struct shape shape)
+{
+	return HPAGE_PMD_NR / shape.period * shape.len;
+}
+
+/*
+ * The order that the folio of page @i has to have: that of the largest naturally
+ * aligned block around it in which all pages are mapped.  Found from the largest
+ * down, by looking at each page, which is not how the kernel goes about it.
+ */
+static unsigned int order_wanted(struct shape shape, unsigned int i)
+{
+	unsigned int order, j;
+
+	for (order = HPAGE_PMD_ORDER; order > 1; order--) {
+		unsigned int start = i & ~((1U << order) - 1);
+
+		for (j = start; j < start + (1U << order); j++)
+			if (!page_mapped_in(shape, j))
+				break;
+		if (j == start + (1U << order))
+			return order;
+	}
+	return 0;
+}
+
+/* Each mapped page has its content, sits on @nid, in a folio of that order */
+static void expect_pages(struct kunit *test, int thp, struct shape shape,
+			 int nid, int order)
+{
+	unsigned long addr = thp_addr(test, thp), token;
+	struct folio *folio;
+	unsigned int i;
+
+	for (i = 0; i < HPAGE_PMD_NR; i++, addr += PAGE_SIZE) {
+		if (!page_mapped_in(shape, i))
+			continue;
+		KUNIT_EXPECT_EQ(test, get_user(token, user_word(addr)), 0);
+		KUNIT_EXPECT_EQ_MSG(test, token, page_token(addr), "page %d", i);
+		folio = folio_at(test, addr);
+		KUNIT_EXPECT_EQ_MSG(test, folio_nid(folio), nid, "page %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, folio_order(folio),
+				    order >= 0 ? order : order_wanted(shape, i),
+				    "page %d", i);
+	}
+}
+
+/* C3: moved to where @dst says, as the largest folios there can be */
+static void expect_moved(struct kunit *test, int thp, struct shape shape,
+			 struct dst *dst)
+{
+	expect_pages(test, thp, shape, dst->nid, -1);
+}
+
+static void expect_not_isolated(struct kunit *test)
+{
+	struct ctx *ctx = test->priv;
+
+	KUNIT_EXPECT_EQ(test, nr_isolated(), ctx->isolated);
+}
+
+static int list_len(struct list_head *list)
+{
+	return list_count_nodes(list);
+}
+
+struct mode_case {
+	const char *desc;
+	enum migrate_mode mode;
+};
+
+static const struct mode_case modes[] = {
+	{ .desc = "MIGRATE_ASYNC", .mode = MIGRATE_ASYNC },
+	{ .desc = "MIGRATE_SYNC_LIGHT", .mode = MIGRATE_SYNC_LIGHT },
+	{ .desc = "MIGRATE_SYNC", .mode = MIGRATE_SYNC },
+};
+
+KUNIT_ARRAY_PARAM_DESC(mode, modes, desc);
+
+/* The modes that wait */
+static const struct mode_case *const sync_modes = &modes[1];
+
+static const void *sync_mode_gen_params(const void *prev, char *desc)
+{
+	const struct mode_case *next = prev ? prev + sizeof(*next) : sync_modes;
+
+	if (next == modes + ARRAY_SIZE(modes))
+		return NULL;
+	strscpy(desc, next->desc, KUNIT_PARAM_DESC_SIZE);
+	return next;
+}
+
+static int migrate_mode(struct list_head *list, struct dst *dst,
+			enum migrate_mode mode, unsigned int *succeeded)
+{
+	return migrate_pages(list, dst_get, dst_put, (unsigned long)dst, mode,
+			     MR_SYSCALL, succeeded);
+}
+
+/* In the mode that the case is run for */
+static int migrate(struct kunit *test, struct list_head *list, struct dst *dst)
+{
+	const struct mode_case *c = test->param_value;
+
+	return migrate_mode(list, dst, c->mode, NULL);
+}
+
+static const struct shape shapes[] = {
+	half, one, alternate, blocks,
+	{ "three quarters", HPAGE_PMD_NR, HPAGE_PMD_NR / 4 * 3 },
+	{ "all but the last page", HPAGE_PMD_NR, HPAGE_PMD_NR - 1 },
+	{ "every other 4 pages", 8, 4 },
+	{ "pairs", 4, 2 },
+	{ "7 of 8", 8, 7 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(shape, shapes, desc);
+
+/*
+ * C3, C6, C7: the mapped pages move, in the largest folios that hold no other,
+ * and only they are given a destination, and counted.
+ * Stock makes single pages of them, and counts 512 moved and a failure.
+ */
+static void pieces_are_largest(struct kunit *test)
+{
+	const struct shape *shape = test->param_value;
+	unsigned int i, nr = nr_mapped_in(*shape), pieces = 0, succeeded;
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, *shape), &list);
+	for (i = 0; i < HPAGE_PMD_NR; i++)
+		if (page_mapped_in(*shape, i) &&
+		    IS_ALIGNED(i, 1U << order_wanted(*shape, i)))
+			pieces++;
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC,
+					   &succeeded), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, nr, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, succeeded, nr);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, nr);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, pieces);
+	expect_moved(test, 0, *shape, &dst);
+	expect_not_isolated(test);
+}
+
+/* The same in each mode */
+static void split_and_migrate(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, half), &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, HPAGE_PMD_NR / 2);
+	expect_moved(test, 0, half, &dst);
+	expect_not_isolated(test);
+}
+
+/* C9: a whole THP migrates as ever, though it is queued (as underused) */
+static void whole_is_left_alone(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make(test, 0), &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, 1);
+	expect_moved(test, 0, whole, &dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C2: so does one that is mapped by PTEs, any number of times.
+ * Stock marks it partially mapped as it migrates, and shatters it next time.
+ */
+static void whole_pte_mapped_hops(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct ctx *ctx = test->priv;
+	struct folio *folio;
+	LIST_HEAD(list);
+	int hop;
+
+	folio = thp_make_pte_mapped(test, 0);
+	for (hop = 0; hop < 4; hop++) {
+		isolate(test, folio, &list);
+		dst.nid = hop % 2 ? 0 : dst_init().nid;
+		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+		expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+		expect_moved(test, 0, whole, &dst);
+		folio = folio_at(test, thp_addr(test, 0));
+		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+		KUNIT_EXPECT_EQ(test, nr_partially_mapped(),
+				ctx->partially_mapped);
+	}
+	expect_not_isolated(test);
+}
+
+/*
+ * C2: nor does a migration that fails leave a mark behind.
+ * Stock marks it partially mapped, and shatters it next time.
+ */
+static void whole_pte_mapped_fails(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct ctx *ctx = test->priv;
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_pte_mapped(test, 0);
+	isolate(test, folio, &list);
+
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	folio_put(folio);
+	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_EQ(test, nr_partially_mapped(), ctx->partially_mapped);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, whole, &dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C2: a mark that is false all the same is not acted upon.
+ * Stock shatters the folio.
+ */
+static void stale_mark_is_not_believed(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_pte_mapped(test, 0);
+	deferred_split_folio(folio, true);
+	KUNIT_ASSERT_TRUE(test, folio_deferred_split_pending(folio));
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, whole, &dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C2: a page that is unmapped while a migration entry stands in for its mapping
+ * is missed when the entries are removed: the destination is queued.
+ * Provoked in a batch, when the second THP asks for its destination and the
+ * first is unmapped.  Stock loses the folio if it was mapped by a PMD.
+ */
+static void zapped_entry_is_noticed(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	isolate(test, thp_make(test, 0), &list);
+	isolate(test, thp_make(test, 1), &list);
+
+	dst.zap_call = 1;
+	dst.zap_addr = thp_addr(test, 0) + 5 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_events(test, 2 * HPAGE_PMD_NR, 0, 2, 0, 0);
+	expect_moved(test, 1, whole, &dst);
+	folio = folio_at(test, thp_addr(test, 0));
+	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	expect_not_isolated(test);
+}
+
+/*
+ * The shrinker meets an underused THP that is locked, as the destination of a
+ * migration is: it stays queued.  Stock drops it from the queue for good.
+ */
+static void shrinker_keeps_locked(struct kunit *test)
+{
+	unsigned int max_ptes_none = khugepaged_max_ptes_none;
+	struct folio *folio;
+
+	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(thp_addr(test, 0))), 0);
+	folio = folio_at(test, thp_addr(test, 0));
+	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_ASSERT_FALSE(test, list_empty(&folio->_deferred_list));
+
+	khugepaged_max_ptes_none = HPAGE_PMD_NR / 2;
+	folio_lock(folio);
+	drop_slab();
+	KUNIT_EXPECT_FALSE(test, list_empty(&folio->_deferred_list));
+	folio_unlock(folio);
+
+	/* Evidence that the shrinker is interested in it. */
+	folio_get(folio);
+	drop_slab();
+	KUNIT_EXPECT_TRUE(test, list_empty(&folio->_deferred_list));
+	folio_put(folio);
+	khugepaged_max_ptes_none = max_ptes_none;
+}
+
+/* C5: the folio came back whole, queued and untouched, and counts once */
+static void expect_failed_whole(struct kunit *test, struct list_head *list,
+				struct folio *folio, struct dst *dst)
+{
+	KUNIT_EXPECT_EQ(test, list_len(list), 1);
+	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(list, struct folio, lru),
+			    folio);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_EQ_MSG(test, dst->nr_calls, 0,
+			    "what is not split must not be migrated whole");
+	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	expect_pages(test, 0, half, folio_nid(folio), HPAGE_PMD_ORDER);
+}
+
+/* C5: and migrates once what was in the way is gone */
+static void expect_migrates_now(struct kunit *test, struct list_head *list,
+				struct dst *dst, enum migrate_mode mode)
+{
+	KUNIT_EXPECT_EQ(test, migrate_mode(list, dst, mode, NULL), 0);
+	KUNIT_EXPECT_EQ(test, list_len(list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, half, dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C5: somebody holds a reference.
+ * Stock goes on and tries to migrate the folio whole.
+ */
+static void split_fails_on_reference(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	expect_failed_whole(test, &list, folio, &dst);
+	folio_put(folio);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/*
+ * C1, C5: deferred_split_scan() has the folio on its on-stack list, walks that
+ * without the lock and must find it as it was.
+ * Stock goes on and tries to migrate the folio whole.
+ */
+static void split_fails_on_shrinker_list(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct deferred_split *queue;
+	struct folio *folio;
+	LIST_HEAD(scan);
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+	queue = &NODE_DATA(folio_nid(folio))->deferred_split_queue;
+#ifdef CONFIG_MEMCG
+	if (folio_memcg(folio))
+		queue = &folio_memcg(folio)->deferred_split_queue;
+#endif
+
+	spin_lock_irq(&queue->split_queue_lock);
+	folio_get(folio);
+	list_move(&folio->_deferred_list, &scan);
+	spin_unlock_irq(&queue->split_queue_lock);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_TRUE(test, list_is_singular(&scan));
+	KUNIT_EXPECT_PTR_EQ(test, scan.next, &folio->_deferred_list);
+	expect_failed_whole(test, &list, folio, &dst);
+
+	spin_lock_irq(&queue->split_queue_lock);
+	list_splice_tail(&scan, &queue->split_queue);
+	spin_unlock_irq(&queue->split_queue_lock);
+	folio_put(folio);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/*
+ * C5: somebody else holds the folio lock, which MIGRATE_ASYNC does not wait
+ * for.  Stock goes on and tries to migrate the folio whole.
+ */
+static void split_fails_on_lock(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+
+	folio_lock(folio);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
+	folio_unlock(folio);
+	expect_failed_whole(test, &list, folio, &dst);
+
+	expect_migrates_now(test, &list, &dst, MIGRATE_ASYNC);
+}
+
+struct unlock_work {
+	struct work_struct work;
+	struct folio *folio;
+};
+
+static void unlock_fn(struct work_struct *work)
+{
+	folio_unlock(container_of(work, struct unlock_work, work)->folio);
+}
+
+/*
+ * C5: the synchronous modes wait for the folio lock.
+ * Whoever comes first, the lock holder or the migration, the split succeeds.
+ */
+static void split_waits_for_lock(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct unlock_work unlock;
+	LIST_HEAD(list);
+
+	unlock.folio = thp_make_partial(test, 0, half);
+	isolate(test, unlock.folio, &list);
+
+	INIT_WORK_ONSTACK(&unlock.work, unlock_fn);
+	folio_lock(unlock.folio);
+	schedule_work(&unlock.work);
+	expect_migrates_now(test, &list, &dst, c->mode);
+	flush_work(&unlock.work);
+	destroy_work_on_stack(&unlock.work);
+}
+
+/*
+ * C6: no destination at all: -ENOMEM, and every piece comes back.
+ * Stock counts the split as a failure.
+ */
+static void no_destination(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, alternate), &list);
+
+	dst.refuse_from = 0;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, list_len(&list), HPAGE_PMD_NR / 2);
+	expect_events(test, 0, 1, 0, 0, 1);
+
+	dst = dst_init();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_moved(test, 0, alternate, &dst);
+	expect_not_isolated(test);
+}
+
+/* C6: the destinations run out: what was moved is counted, the rest returned */
+static void destinations_run_out(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	unsigned int succeeded;
+	const int nr = 100;
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, alternate), &list);
+
+	dst.refuse_from = nr;
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, c->mode, &succeeded),
+			-ENOMEM);
+	KUNIT_EXPECT_EQ(test, succeeded, nr);
+	KUNIT_EXPECT_EQ(test, list_len(&list), HPAGE_PMD_NR / 2 - nr);
+
+	dst = dst_init();
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, c->mode, &succeeded), 0);
+	KUNIT_EXPECT_EQ(test, succeeded, HPAGE_PMD_NR / 2 - nr);
+	expect_moved(test, 0, alternate, &dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C3, C6: no destination for large pieces: they are split as any other large
+ * folio is then, to single pages, and all of them arrive.
+ */
+static void no_large_destination(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, blocks), &list);
+
+	dst.refuse_large = true;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_pages(test, 0, blocks, dst.nid, 0);
+	expect_not_isolated(test);
+}
+
+/*
+ * C4, C6: a piece that cannot be migrated comes back and counts, as one page.
+ * Stock counts the THP.
+ */
+static void piece_fails(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, alternate);
+	isolate(test, folio, &list);
+
+	dst.pin = (struct folio *)folio_page(folio, 4);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru),
+			    dst.pin);
+	expect_events(test, HPAGE_PMD_NR / 2 - 1, 1, 0, 0, 1);
+	folio_put(dst.pin);
+
+	dst = dst_init();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_moved(test, 0, alternate, &dst);
+	expect_not_isolated(test);
+}
+
+/*
+ * C4: pieces get as many passes as any other folio: ten for MIGRATE_ASYNC.
+ * Stock puts them on split_folios, where there is one.
+ */
+static void piece_gets_all_passes(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, alternate);
+	isolate(test, folio, &list);
+
+	dst.lock = (struct folio *)folio_page(folio, 4);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls_lock, 10);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	folio_unlock(dst.lock);
+
+	dst = dst_init();
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_not_isolated(test);
+}
+
+/*
+ * C3, C5: a large piece that is unmapped in part before its turn comes waits to
+ * be split in its turn, and is.
+ */
+static void piece_is_split_again(struct kunit *test)
+{
+	struct shape shape = blocks;
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, shape);
+	isolate(test, folio, &list);
+
+	/* The first 16 pages have had their turn by then, or come last. */
+	dst.zap_call = 0;
+	dst.zap_addr = thp_addr(test, 0) + (HPAGE_PMD_NR / 2 + 15) * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2 - 1, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, HPAGE_PMD_NR / 2 - 1);
+	/* Of the 16 pages, 8, 4, and 3 single ones are left. */
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   15 * PAGE_SIZE)), 3);
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   7 * PAGE_SIZE)), 2);
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   PAGE_SIZE)), 0);
+	expect_not_isolated(test);
+}
+
+/*
+ * C5, C6: a list of all sorts: a whole THP, one to be split, one that cannot
+ * be, and one more to be split.  Only the one comes back.
+ */
+static void mixed_list(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct folio *pinned;
+	LIST_HEAD(list);
+
+	isolate(test, thp_make(test, 1), &list);
+	isolate(test, thp_make_partial(test, 2, alternate), &list);
+	pinned = thp_make_partial(test, 0, half);
+	isolate(test, pinned, &list);
+	isolate(test, thp_make_partial(test, 3, one), &list);
+
+	folio_get(pinned);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru),
+			    pinned);
+	expect_events(test, HPAGE_PMD_NR + HPAGE_PMD_NR / 2 + 1, HPAGE_PMD_NR,
+		      1, 1, 2);
+	expect_moved(test, 1, whole, &dst);
+	expect_moved(test, 2, alternate, &dst);
+	expect_moved(test, 3, one, &dst);
+	folio_put(pinned);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/* An mm of the test's own, with room for MAX_THPS THPs; it dies with us. */
+static int migrate_init(struct kunit *test)
+{
+	unsigned long len = (MAX_THPS + 1) * HPAGE_PMD_SIZE;
+	struct mm_struct *mm;
+	struct ctx *ctx;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent hugepages");
+
+	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+	mm = mm_alloc();
+	if (!ctx || !mm)
+		return -ENOMEM;
+	test->priv = ctx;
+
+	mm->task_size = TASK_SIZE;
+	arch_pick_mmap_layout(mm, &current->signal->rlim[RLIMIT_STACK]);
+	kthread_use_mm(mm);
+	set_cpus_allowed_ptr(current, cpumask_of_node(0));
+
+	ctx->addr = vm_mmap(NULL, 0, len, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	if (IS_ERR_VALUE(ctx->addr))
+		return ctx->addr;
+	ctx->addr = ALIGN(ctx->addr, HPAGE_PMD_SIZE);
+	ctx->isolated = nr_isolated();
+	ctx->partially_mapped = nr_partially_mapped();
+	all_vm_events(ctx->events);
+
+	return do_madvise(mm, ctx->addr, MAX_THPS * HPAGE_PMD_SIZE,
+			  MADV_HUGEPAGE);
+}
+
+static struct kunit_case migrate_test_cases[] = {
+	/* What is split, and into what */
+	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
+	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
+	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
+	/* What is not */
+	KUNIT_CASE_PARAM(whole_is_left_alone, mode_gen_params),
+	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
+	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
+	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
+	/* What the queue is told */
+	KUNIT_CASE(zapped_entry_is_noticed),
+	KUNIT_CASE(shrinker_keeps_locked),
+	/* Splits that fail */
+	KUNIT_CASE_PARAM(split_fails_on_reference, mode_gen_params),
+	KUNIT_CASE_PARAM(split_fails_on_shrinker_list, mode_gen_params),
+	KUNIT_CASE(split_fails_on_lock),
+	KUNIT_CASE_PARAM(split_waits_for_lock, sync_mode_gen_params),
+	/* Pieces that fail */
+	KUNIT_CASE_PARAM(no_destination, mode_gen_params),
+	KUNIT_CASE_PARAM(destinations_run_out, mode_gen_params),
+	KUNIT_CASE_PARAM(no_large_destination, mode_gen_params),
+	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
+	KUNIT_CASE(piece_gets_all_passes),
+	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
+	{}
+};
+
+static struct kunit_suite migrate_suite = {
+	.name = "migrate_deferred",
+	.init = migrate_init,
+	.test_cases = migrate_test_cases,
+};
+
+kunit_test_suites(&check_suite, &plan_suite, &migrate_suite);
+
+MODULE_DESCRIPTION("KUnit tests for migrating folios that wait to be split");
+MODULE_LICENSE("GPL");
