@@ -30,6 +30,7 @@
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
+#include <trace/events/migrate.h>
 
 #include "../internal.h"
 
@@ -476,25 +477,34 @@ static unsigned int order_wanted(struct shape shape, unsigned int i)
 	return 0;
 }
 
-/* Each mapped page has its content, sits on @nid, in a folio of that order */
+/*
+ * Each mapped page has its content, sits on @nid, in a folio of @order, or of the
+ * order wanted if that is negative.  Tell the first page that has not.
+ */
 static void expect_pages(struct kunit *test, int thp, struct shape shape,
 			 int nid, int order)
 {
 	unsigned long addr = thp_addr(test, thp), token;
 	struct folio *folio;
 	unsigned int i;
+	int want;
 
 	for (i = 0; i < HPAGE_PMD_NR; i++, addr += PAGE_SIZE) {
 		if (!page_mapped_in(shape, i))
 			continue;
-		KUNIT_EXPECT_EQ(test, get_user(token, user_word(addr)), 0);
-		KUNIT_EXPECT_EQ_MSG(test, token, page_token(addr), "page %d", i);
+		want = order < 0 ? order_wanted(shape, i) : order;
+		KUNIT_ASSERT_EQ(test, get_user(token, user_word(addr)), 0);
 		folio = folio_at(test, addr);
-		KUNIT_EXPECT_EQ_MSG(test, folio_nid(folio), nid, "page %d", i);
-		KUNIT_EXPECT_EQ_MSG(test, folio_order(folio),
-				    order >= 0 ? order : order_wanted(shape, i),
-				    "page %d", i);
+		if (token != page_token(addr) || folio_nid(folio) != nid ||
+		    folio_order(folio) != want)
+			break;
 	}
+	if (i == HPAGE_PMD_NR)
+		return;
+
+	KUNIT_EXPECT_EQ_MSG(test, token, page_token(addr), "page %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, folio_nid(folio), nid, "page %u", i);
+	KUNIT_EXPECT_EQ_MSG(test, folio_order(folio), want, "page %u", i);
 }
 
 /* C3: moved to where @dst says, as the largest folios there can be */
@@ -1078,6 +1088,73 @@ static void mixed_list(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
+struct traced {
+	int nr;
+	unsigned long pfn;
+	unsigned int order, nr_mapped;
+	int result;
+};
+
+static void trace_probe(void *data, unsigned long pfn, unsigned int order,
+			unsigned int nr_mapped, int result)
+{
+	struct traced *traced = data;
+
+	traced->nr++;
+	traced->pfn = pfn;
+	traced->order = order;
+	traced->nr_mapped = nr_mapped;
+	traced->result = result;
+}
+
+static void expect_traced(struct kunit *test, struct traced *traced, int nr,
+			  struct folio *folio, unsigned int nr_mapped, int result)
+{
+	KUNIT_EXPECT_EQ(test, traced->nr, nr);
+	KUNIT_EXPECT_EQ(test, traced->pfn, folio_pfn(folio));
+	KUNIT_EXPECT_EQ(test, traced->order, HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_EQ(test, traced->nr_mapped, nr_mapped);
+	KUNIT_EXPECT_EQ(test, traced->result, result);
+	traced->nr = 0;
+}
+
+/* C10: each decision about a folio on the queue is traced, and no other */
+static void decisions_are_traced(struct kunit *test)
+{
+	struct folio *part, *stale;
+	struct dst dst = dst_init();
+	struct traced traced = {};
+	LIST_HEAD(list);
+
+	part = thp_make_partial(test, 0, half);
+	stale = thp_make_pte_mapped(test, 1);
+	deferred_split_folio(stale, true);
+	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_split_pending(trace_probe,
+								      &traced), 0);
+
+	isolate(test, thp_make(test, 2), &list);
+	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	KUNIT_EXPECT_EQ(test, traced.nr, 0);
+
+	isolate(test, part, &list);
+	folio_get(part);
+	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
+
+	folio_put(part);
+	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
+		      MIGRATEPAGE_SPLIT);
+
+	isolate(test, stale, &list);
+	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 1, stale, HPAGE_PMD_NR, 0);
+
+	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);
+	tracepoint_synchronize_unregister();
+	expect_not_isolated(test);
+}
+
 /* An mm of the test's own, with room for MAX_THPS THPs; it dies with us. */
 static int migrate_init(struct kunit *test)
 {
@@ -1137,6 +1214,8 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
+	/* What is seen of it */
+	KUNIT_CASE(decisions_are_traced),
 	{}
 };
 

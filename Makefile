@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+# Front door to scripts/; "make help" says what there is.
+
+BASE	?= 6.12
+TREE	?= patched
+CONFIG	?= test
+ACCEL	?= auto
+O	?= build
+export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS
+
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+
+.PHONY: all
+all: deps	## stock and patched kernel, one demonstration, before/after table
+	@scripts/demo
+
+.PHONY: deps
+deps:		## install missing tools (apt), or name them
+	@scripts/deps
+
+.PHONY: source
+source: deps	## get the pristine kernel source; prints its path
+	@scripts/fetch-source
+
+.PHONY: apply
+apply: deps	## KSRC=tree: the series on a new branch there; else the patched tree
+	@scripts/apply-series
+
+.PHONY: image
+image: deps	## build BASE TREE CONFIG; prints the path of the bzImage
+	@scripts/build
+
+.PHONY: kunit
+kunit: deps	## KUnit on the patched kernel
+	@scripts/check kunit
+
+.PHONY: kselftest
+kselftest: deps	## our kselftests on TREE
+	@scripts/check kselftest
+
+.PHONY: demo
+demo: all	## the same as plain make
+
+.PHONY: check
+check: deps	## all tests: KUnit, kselftest on patched and on stock
+	@scripts/check all
+
+.PHONY: series
+series: deps	## OUT=dir: the series as mails for git am, with your sign-off
+	@scripts/export-series "$(OUT)"
+
+.PHONY: static
+static: deps	## checkpatch, W=1, sparse, shellcheck, codespell, SPDX
+	@scripts/static
+
+.PHONY: shell
+shell: deps	## a shell in a guest of BASE TREE CONFIG
+	@scripts/guest-shell
+
+.PHONY: clean
+clean:		## remove built objects, programs and results
+	@scripts/clean
+
+.PHONY: distclean
+distclean:	## remove all of O, downloads included
+	@scripts/clean --all
+
+.PHONY: help
+help:		## this text
+	@scripts/help $(firstword $(MAKEFILE_LIST))

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by every script: settings, paths, messages.
+# shellcheck shell=bash disable=SC2034 # the sourcing scripts use these
+set -euo pipefail
+export LC_ALL=C
+
+# our own make variables must not reach the kernel's makefiles
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL GNUMAKEFLAGS
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+me=${0##*/}
+
+base=${BASE:-6.12}
+tree=${TREE:-patched}
+config=${CONFIG:-test}
+verbose=${V:-0}
+jobs=${J:-$(nproc)}
+out=${O:-build}
+case $out in /*) ;; *) out=$top/$out ;; esac
+ksrc=${KSRC:-}
+
+# progress goes to stderr: stdout is for results
+say() { printf '%s\n' "${PROGRESS:-}$*" >&2; }
+die() { printf '%s: %s\n' "$me" "$*" >&2; exit 1; }
+
+known_bases() {
+	local f names=
+	for f in "$top"/bases/*.conf; do
+		f=${f##*/}
+		names="$names ${f%.conf}"
+	done
+	echo "${names# }"
+}
+
+[ -f "$top/bases/$base.conf" ] ||
+	die "unknown BASE=$base; there is: $(known_bases)"
+case $tree in stock|patched) ;; *) die "unknown TREE=$tree; there is: stock patched" ;; esac
+case $config in
+base) die "CONFIG=base is the common part; choose one of: test debug bench" ;;
+*)	[ -f "$top/configs/$config.config" ] ||
+		die "unknown CONFIG=$config; there is: test debug bench" ;;
+esac
+# shellcheck source=bases/6.12.conf
+. "$top/bases/$base.conf"
+
+patches=$top/patches/$base
+expected=$top/tests/expected/$base
+
+# a tree that lies inside some other repository is not a git tree
+ksrc_is_git() {
+	local prefix
+	prefix=$(git -C "$ksrc" rev-parse --show-prefix 2>/dev/null) &&
+		[ -z "$prefix" ] &&
+		git -C "$ksrc" rev-parse -q --verify HEAD >/dev/null 2>&1
+}
+
+# A user's tree gets a work directory of its own, named after its state, so
+# that a changed tree is a new one and nothing stale is ever used.
+ksrc_id() {
+	local state
+	if ksrc_is_git; then
+		state=$(git -C "$ksrc" rev-parse HEAD)
+	else
+		state=$(cd "$ksrc" && find . -name .git -prune -o -type f \
+			-printf '%P %s %T@\n' | sort | sha256sum)
+	fi
+	printf '%s %s\n' "$(cd "$ksrc" && pwd -P)" "$state" | sha256sum | cut -c1-12
+}
+
+if [ -n "$ksrc" ]; then
+	[ -f "$ksrc/Makefile" ] || die "KSRC=$ksrc is not a kernel tree"
+	: "${KSRC_ID:=$(ksrc_id)}"
+	export KSRC_ID
+	work=$out/ksrc-$KSRC_ID
+	label=$base-ksrc-$KSRC_ID
+else
+	work=$out/$base
+	label=$base
+fi
+
+# STEP=n: only the first n patches, as a tree of its own
+step=${STEP:-}
+tree_name=$tree
+if [ -n "$step" ] && [ "$tree" = patched ]; then
+	case $step in *[!0-9]*) die "STEP=$step is not a number" ;; esac
+	tree_name=patched-$step
+fi
+
+source_dir=$work/source
+tree_dir=$work/$tree_name
+obj_dir=$tree_dir/.obj-$config
+repo=$work/series-repo
+logs=$out/logs/$label
+results=$out/results/$label/$tree_name-$config
+mkdir -p "$out" "$work" "$logs"
+
+# one at a time in one build directory; what this script starts is covered
+if [ "${HARNESS_LOCK:-}" != "$out" ] && [ "$me" != help ]; then
+	exec 9>"$out/.lock"
+	flock -n 9 || {
+		echo "waiting for another make in $out to end" >&2
+		flock 9
+	}
+	export HARNESS_LOCK=$out
+fi
+
+elapsed() {
+	local s=$1
+	if [ "$s" -ge 60 ]; then
+		echo "$((s / 60)) min $((s % 60)) s"
+	else
+		echo "$s s"
+	fi
+}
+
+# run_logged <what> <log> <command...>: one line while it runs, one when done
+run_logged() {
+	local what=$1 log=$2 start=$SECONDS pid rc=0 t
+	shift 2
+	mkdir -p "${log%/*}"
+	if [ "$verbose" = 1 ]; then
+		say "$what"
+		"$@" 2>&1 | tee "$log" >&2 || rc=$?
+	else
+		# a process group of its own, so that an interrupt ends all of it
+		set -m
+		"$@" >"$log" 2>&1 </dev/null &
+		pid=$!
+		set +m
+		# shellcheck disable=SC2064 # this pid, not a later one
+		trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
+		[ -t 2 ] || say "$what ..."
+		while kill -0 "$pid" 2>/dev/null; do
+			t=$((SECONDS - start))
+			if [ -t 2 ]; then
+				printf '\r\033[K%s%s ... %s, %s log lines' "${PROGRESS:-}" \
+					"$what" "$(elapsed $t)" "$(wc -l <"$log")" >&2
+			elif [ $t -gt 0 ] && [ $((t % 60)) -eq 0 ]; then
+				say "$what ... $(elapsed $t), $(wc -l <"$log") log lines"
+			fi
+			sleep 1
+		done
+		wait "$pid" || rc=$?
+		trap - INT TERM
+		[ -t 2 ] && printf '\r\033[K' >&2
+	fi
+	if [ $rc -ne 0 ]; then
+		say "$what FAILED after $(elapsed $((SECONDS - start)))"
+		tail -n 25 "$log" >&2
+		die "$what failed (exit $rc); log: $log"
+	fi
+	say "$what ... $(elapsed $((SECONDS - start))), log ${log#"$top"/}"
+}
+
+# kernel makefiles see only what is on their command line
+kmake() {
+	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT \
+		make -j"$jobs" LOCALVERSION= KBUILD_BUILD_TIMESTAMP='1 Jan 2026' \
+		KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host \
+		${kmake_cc:+CC="$kmake_cc"} "$@"
+}
+
+kmake_cc=
+if command -v ccache >/dev/null 2>&1; then
+	kmake_cc='ccache gcc'
+	export CCACHE_DIR=${CCACHE_DIR:-$out/ccache}
+	export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$out}
+fi

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by series, export-series and apply-series: reading patches/<base>/.
+# shellcheck shell=bash disable=SC2154 # lib.sh sets these
+
+new_file_dirs='mm include tools Documentation'
+
+series_patches() {
+	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches/series"
+}
+
+# the New-file: lines between "---" and the diff
+new_files_of() {
+	awk '/^diff --git / { exit } /^---$/ { on = 1 }
+	     on && /^New-file:[ \t]*/ { sub(/^New-file:[ \t]*/, ""); sub(/[ \t]+$/, ""); print }' "$1"
+}
+
+# files a patch changes; awk because numstat escapes and shortens renames
+files_of() {
+	git apply --numstat "$1" | cut -f3
+}
+
+# every file of this repository that goes into a kernel tree
+repo_new_files() {
+	local d dirs=()
+	for d in $new_file_dirs; do
+		[ ! -d "$top/$d" ] || dirs+=("$d")
+	done
+	[ ${#dirs[@]} -gt 0 ] || return 0
+	if git -C "$top" rev-parse -q --git-dir >/dev/null 2>&1; then
+		(cd "$top" && git ls-files -co --exclude-standard -- "${dirs[@]}" |
+			while read -r f; do [ ! -f "$f" ] || echo "$f"; done)
+	else
+		(cd "$top" && find "${dirs[@]}" -type f)
+	fi | sort -u
+}
+
+not_here() {
+	awk 'NF { print $1 }' <<<"$base_not_here"
+}
+
+# The directory, the series file and the New-file lines must agree.
+series_lint() {
+	local p f bad='' named
+	[ -f "$patches/series" ] || die "no $patches/series: no series for BASE=$base"
+	for p in $(series_patches); do
+		[ -f "$patches/$p" ] || bad+="  $p is in series and does not exist"$'\n'
+	done
+	for p in $(series_patches | sort | uniq -d); do
+		bad+="  $p is in series twice"$'\n'
+	done
+	for f in "$patches"/*; do
+		f=${f##*/}
+		case $f in series|cover-letter) continue ;; esac
+		series_patches | grep -qxF "$f" ||
+			bad+="  $f is in patches/$base/ and not in series"$'\n'
+	done
+	[ -z "$bad" ] || die "patches/$base/ is inconsistent:
+${bad%$'\n'}"
+
+	named=$(for p in $(series_patches); do new_files_of "$patches/$p"; done | sort)
+	for f in $(uniq -d <<<"$named"); do
+		bad+="  $f is named by more than one New-file line"$'\n'
+	done
+	for f in $named; do
+		[ -f "$top/$f" ] || bad+="  New-file: $f does not exist"$'\n'
+		! not_here | grep -qxF "$f" ||
+			bad+="  New-file: $f is in base_not_here of bases/$base.conf"$'\n'
+	done
+	for f in $(repo_new_files); do
+		grep -qxF "$f" <<<"$named" || not_here | grep -qxF "$f" ||
+			bad+="  $f belongs to no patch (New-file:) nor to base_not_here"$'\n'
+	done
+	awk 'NF == 1 { print "  base_not_here: no reason for " $1; e = 1 } END { exit e }' \
+		<<<"$base_not_here" >&2 || die "bases/$base.conf is incomplete"
+	[ -z "$bad" ] || die "the series for $base and the new files disagree:
+${bad%$'\n'}"
+}
+
+# resolve_new_file <path in the repository> <destination>
+resolve_new_file() {
+	local rc=0
+	mkdir -p "$(dirname "$2")"
+	case $1 in
+	*.[chS])
+		if grep -qE '\bBASE_(MAJOR|MINOR)\b' "$top/$1"; then
+			unifdef -k -DBASE_MAJOR="$base_major" \
+				-DBASE_MINOR="$base_minor" -o "$2" "$top/$1" || rc=$?
+			[ $rc -le 1 ] || die "unifdef cannot resolve $1"
+			! grep -nE '\bBASE_(MAJOR|MINOR)\b' "$2" >&2 ||
+				die "$1 still depends on the base after unifdef (lines above)"
+			return
+		fi ;;
+	esac
+	cp "$top/$1" "$2"
+}
+
+# "file:line" of the first hunk of <patch> that does not apply to the index
+# or the work tree git is in
+first_failing_hunk() {
+	{ git apply --check "${@:2}" "$1" 2>&1 || true; } |
+		sed -n 's/^error: patch failed: //p; s/^error: \(.*: does not exist.*\)/\1/p' |
+		sed -n 1p
+}
