@@ -40,7 +40,9 @@ static unsigned long held_on(struct pthp *r, const struct pthp_census *c,
 	return held;
 }
 
-static int show(enum pthp_shape shape, enum pthp_call call, int src, int dst)
+/* With @again, whole THPs mapped by PTEs that come back from the other node */
+static int show(enum pthp_shape shape, bool again, enum pthp_call call, int src,
+		int dst)
 {
 	unsigned long kb = psize() >> 10, copied;
 	struct pthp_census before, after;
@@ -55,6 +57,14 @@ static int show(enum pthp_shape shape, enum pthp_call call, int src, int dst)
 		return fail(missing);
 	if (pthp_punch(&r, shape, PTHP_DONTNEED))
 		return fail("cannot unmap");
+	if (again && (!pthp_map_by_ptes(&r) || pthp_migrate(&r, call, src, dst)))
+		return fail("cannot migrate the first time");
+	if (again) {
+		int node = src;
+
+		src = dst;
+		dst = node;
+	}
 	if (!pthp_census_take(&r, &before) || !pthp_vmstat_read(&start))
 		return fail("cannot read the state before migration");
 	ret = pthp_migrate(&r, call, src, dst);
@@ -63,8 +73,8 @@ static int show(enum pthp_shape shape, enum pthp_call call, int src, int dst)
 	pthp_vmstat_sub(&d, &start);
 	copied = held_on(&r, &after, dst);
 
-	printf("DEMO shape=%s call=%s", pthp_shape_names[shape],
-	       pthp_call_names[call]);
+	printf("DEMO shape=%s call=%s", again ? "all_by_PTEs,_again" :
+	       pthp_shape_names[shape], pthp_call_names[call]);
 	printf(" mapped_kb=%lu copied_kb=%lu freed_kb=%ld orders=%s",
 	       r.nr_mapped * kb, copied * kb,
 	       (long)(before.held - after.held) * (long)kb,
@@ -102,9 +112,11 @@ int main(void)
 	       (unsigned long)read_pmd_pagesize() >> 10, src, dst);
 	for (i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
 		for (j = 0; j < sizeof(shapes) / sizeof(*shapes); j++) {
-			if (show(shapes[j], calls[i], src, dst))
+			if (show(shapes[j], false, calls[i], src, dst))
 				return 1;
 		}
+		if (show(PTHP_ALL, true, calls[i], src, dst))
+			return 1;
 	}
 	return 0;
 }

@@ -327,21 +327,6 @@ static void unpin(int *pipefd)
 	close(pipefd[1]);
 }
 
-/* Have whole THPs mapped by PTEs. */
-static bool map_by_ptes(const struct pthp *r)
-{
-	unsigned int n = 1u << r->order, i;
-
-	for (i = 0; i < r->nr_folios; i++) {
-		void *addr = pthp_addr(r, i * n + n / 3);
-
-		if (mprotect(addr, psize(), PROT_READ) ||
-		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
-			return false;
-	}
-	return check_huge_anon(r->mem, 0, 0);
-}
-
 /* ---- per system call ---- */
 
 FIXTURE(migrate_partial_thp)
@@ -648,7 +633,7 @@ TEST_F(migrate_partial_thp, stale_mark)
 	partial = pthp_folio_stat(env->order, "nr_anon_partially_mapped");
 	if (!build(_metadata, env, PTHP_ALL, variant->hole))
 		return;
-	ASSERT_TRUE(map_by_ptes(&env->r));
+	ASSERT_TRUE(pthp_map_by_ptes(&env->r));
 
 	EXPECT_EQ(0, migrate(env, &d));
 	expect_pages(_metadata, &env->r, env->dst);
@@ -675,7 +660,7 @@ TEST_F(migrate_partial_thp, stale_mark_after_pin)
 	partial = pthp_folio_stat(env->order, "nr_anon_partially_mapped");
 	if (!build(_metadata, env, PTHP_ALL, variant->hole))
 		return;
-	ASSERT_TRUE(map_by_ptes(&env->r));
+	ASSERT_TRUE(pthp_map_by_ptes(&env->r));
 	ASSERT_TRUE(pin(pthp_addr(&env->r, 7), pipefd));
 
 	EXPECT_EQ(failed_ret(env), migrate(env, &d));

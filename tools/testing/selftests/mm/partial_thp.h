@@ -696,6 +696,21 @@ static inline int pthp_punch(struct pthp *r, enum pthp_shape shape,
 	return pthp_walk_runs(r, false, pthp_punch_run, hole);
 }
 
+/* Have whole THPs mapped by PTEs. */
+static inline bool pthp_map_by_ptes(const struct pthp *r)
+{
+	unsigned int n = 1u << r->order, i;
+
+	for (i = 0; i < r->nr_folios; i++) {
+		void *addr = pthp_addr(r, i * n + n / 3);
+
+		if (mprotect(addr, psize(), PROT_READ) ||
+		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
+			return false;
+	}
+	return check_huge_anon(r->mem, 0, 0);
+}
+
 static inline int pthp_mbind_run(void *addr, size_t len, long node)
 {
 	return pthp_mbind(addr, len, node, MPOL_MF_MOVE_ALL | MPOL_MF_STRICT);
