@@ -76,14 +76,23 @@ ${bad%$'\n'}"
 ${bad%$'\n'}"
 }
 
+# where a file of this repository goes in the tree
+place_of() {
+	case $1 in
+	tools/testing/selftests/mm/*) echo "$base_selftests/${1##*/}" ;;
+	*) echo "$1" ;;
+	esac
+}
+
 # resolve_new_file <path in the repository> <destination>
 resolve_new_file() {
-	local rc=0
+	local rc=0 text=
 	mkdir -p "$(dirname "$2")"
 	case $1 in
-	*.[chS])
+	*.[chS]|*.rst)
+		case $1 in *.rst) text=-t ;; esac	# an apostrophe is no quote
 		if grep -qE '\bBASE_(MAJOR|MINOR)\b' "$top/$1"; then
-			unifdef -k -DBASE_MAJOR="$base_major" \
+			unifdef -k ${text:+"$text"} -DBASE_MAJOR="$base_major" \
 				-DBASE_MINOR="$base_minor" -o "$2" "$top/$1" || rc=$?
 			[ $rc -le 1 ] || die "unifdef cannot resolve $1"
 			! grep -nE '\bBASE_(MAJOR|MINOR)\b' "$2" >&2 ||

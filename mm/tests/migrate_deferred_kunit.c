@@ -9,8 +9,6 @@
  *
  * migrate_deferred_check: the look at the queue.  Each case builds a folio that
  *	looks queued in all respects but the one it is about.
- * migrate_deferred_plan: the pieces that a folio is to be split into, against an
- *	oracle that finds them another way.
  * migrate_deferred: migrate_pages() on real folios mapped by an mm of the
  *	test's own, in each mode.  Failures are provoked by a reference held, a
  *	folio lock held, the folio put where deferred_split_scan() would have
@@ -33,8 +31,20 @@
 #include <trace/events/migrate.h>
 
 #include "../internal.h"
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#include "migrate_deferred_compat.h"
+#endif
 
 #define MAX_THPS	4
+
+static struct list_head *deferred_list(struct folio *folio)
+{
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	return page_deferred_list(&folio->page);
+#else
+	return &folio->_deferred_list;
+#endif
+}
 
 /* --- migrate_deferred_check ---------------------------------------------- */
 
@@ -65,10 +75,12 @@ static const struct check_case check_cases[] = {
 	{
 		.desc = "not queued",
 		.order = HPAGE_PMD_ORDER, .anon = true,
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	}, {
 		.desc = "queued as underused",
 		.order = HPAGE_PMD_ORDER, .anon = true,
 		.queued = true,
+#endif
 	},
 	/* What has no _deferred_list to look at */
 	{
@@ -103,7 +115,7 @@ static void check_pending(struct kunit *test)
 
 	folio->mapping = (void *)&mapping + (c->anon ? PAGE_MAPPING_ANON : 0);
 	if (c->queued)
-		list_add(&folio->_deferred_list, &queue);
+		list_add(deferred_list(folio), &queue);
 	if (c->partially_mapped)
 		folio_set_partially_mapped(folio);
 	if (c->order != order)
@@ -127,7 +139,7 @@ static void check_pending(struct kunit *test)
 			    "%s: was taken off its list", c->desc);
 	KUNIT_EXPECT_EQ_MSG(test, folio_ref_count(folio), 1, "%s", c->desc);
 
-	list_del_init(&folio->_deferred_list);
+	list_del_init(deferred_list(folio));
 	folio_clear_partially_mapped(folio);
 	folio->mapping = NULL;
 	folio_put(folio);
@@ -143,7 +155,103 @@ static struct kunit_suite check_suite = {
 	.test_cases = check_test_cases,
 };
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+/* --- migrate_deferred_mapped --------------------------------------------- */
+
+/*
+ * The pages of @ptes are mapped by PTEs, and all of them @pmds times by a PMD.
+ * While the folio is double mapped all _mapcounts are one higher.
+ */
+struct mapped_case {
+	const char *desc;
+	unsigned long ptes;
+	int pmds;
+	bool double_map;
+	int mapped;
+};
+
+#define MAPPED_ORDER	4
+#define MAPPED_NR	(1 << MAPPED_ORDER)
+
+static const struct mapped_case mapped_cases[] = {
+	{ .desc = "by nobody" },
+	{ .desc = "one page", .ptes = 0x0100, .mapped = 1 },
+	{ .desc = "some pages", .ptes = 0x0c31, .mapped = 5 },
+	{ .desc = "all pages", .ptes = 0xffff, .mapped = MAPPED_NR },
+	{ .desc = "a PMD", .pmds = 1, .mapped = MAPPED_NR },
+	{
+		.desc = "a PMD, some pages in another process",
+		.ptes = 0x0c31, .pmds = 1, .double_map = true,
+		.mapped = MAPPED_NR,
+	}, {
+		.desc = "a PMD, no page in another process any more",
+		.pmds = 2, .double_map = true, .mapped = MAPPED_NR,
+	}, {
+		/* page_add_anon_rmap() does not set PG_double_map */
+		.desc = "a PMD, some pages in another process, migrated",
+		.ptes = 0x0c31, .pmds = 1, .mapped = MAPPED_NR,
+	}, {
+		/* page_remove_anon_compound_rmap() is about to clear it */
+		.desc = "some pages, the last PMD just gone",
+		.ptes = 0x0c31, .double_map = true, .mapped = 5,
+	}, {
+		.desc = "no page, the last PMD just gone",
+		.double_map = true,
+	},
+};
+
+KUNIT_ARRAY_PARAM_DESC(mapped, mapped_cases, desc);
+
+static void mapped_pages(struct kunit *test)
+{
+	const struct mapped_case *c = test->param_value;
+	static struct address_space mapping;
+	struct folio *folio;
+	int i, mapped;
+	bool some;
+
+	folio = folio_alloc(GFP_KERNEL, MAPPED_ORDER);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+
+	folio->mapping = (void *)&mapping + PAGE_MAPPING_ANON;
+	atomic_set(folio_mapcount_ptr(folio), c->pmds - 1);
+	for (i = 0; i < MAPPED_NR; i++)
+		atomic_set(&folio_page(folio, i)->_mapcount,
+			   !!(c->ptes & BIT(i)) + c->double_map - 1);
+	if (c->double_map)
+		folio_set_double_map(folio);
+
+	mapped = folio_nr_pages_mapped(folio);
+	some = folio_some_pages_mapped(folio);
+
+	folio_clear_double_map(folio);
+	for (i = 0; i < MAPPED_NR; i++)
+		atomic_set(&folio_page(folio, i)->_mapcount, -1);
+	atomic_set(folio_mapcount_ptr(folio), -1);
+	folio->mapping = NULL;
+	folio_put(folio);
+
+	KUNIT_EXPECT_EQ_MSG(test, mapped, c->mapped, "%s", c->desc);
+	KUNIT_EXPECT_EQ_MSG(test, some, c->mapped && c->mapped < MAPPED_NR,
+			    "%s", c->desc);
+}
+
+static struct kunit_case mapped_test_cases[] = {
+	KUNIT_CASE_PARAM(mapped_pages, mapped_gen_params),
+	{}
+};
+
+static struct kunit_suite mapped_suite = {
+	.name = "migrate_deferred_mapped",
+	.test_cases = mapped_test_cases,
+};
+#else
 /* --- migrate_deferred_plan ----------------------------------------------- */
+
+/*
+ * The pieces that a folio is to be split into, against an oracle that finds them
+ * another way.
+ */
 
 /*
  * The best pieces for a block of 2^@order pages at @start, found by recursion:
@@ -226,6 +334,7 @@ static struct kunit_suite plan_suite = {
 	.name = "migrate_deferred_plan",
 	.test_cases = plan_test_cases,
 };
+#endif
 
 /* --- migrate_deferred ---------------------------------------------------- */
 
@@ -273,8 +382,14 @@ static struct dst dst_init(void)
 	};
 }
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+static struct page *dst_get(struct page *page, unsigned long private)
+{
+	struct folio *src = page_folio(page);
+#else
 static struct folio *dst_get(struct folio *src, unsigned long private)
 {
+#endif
 	struct dst *dst = (struct dst *)private;
 	unsigned int order = folio_order(src);
 	int call = dst->nr_calls++;
@@ -297,11 +412,21 @@ static struct folio *dst_get(struct folio *src, unsigned long private)
 	folio = __folio_alloc_node(GFP_HIGHUSER_MOVABLE, order, dst->nid);
 	if (folio)
 		dst->nr_pages += 1 << order;
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	return &folio->page;
+#else
 	return folio;
+#endif
 }
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+static void dst_put(struct page *page, unsigned long private)
+{
+	struct folio *folio = page_folio(page);
+#else
 static void dst_put(struct folio *folio, unsigned long private)
 {
+#endif
 	struct dst *dst = (struct dst *)private;
 
 	dst->nr_pages -= folio_nr_pages(folio);
@@ -324,6 +449,7 @@ static long nr_isolated(void)
 	return nr;
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 static long nr_partially_mapped(void)
 {
 	long nr = 0;
@@ -334,6 +460,7 @@ static long nr_partially_mapped(void)
 				[MTHP_STAT_NR_ANON_PARTIALLY_MAPPED];
 	return nr;
 }
+#endif
 
 /* Expect these events, exactly, since the test began or the last call of this */
 static void expect_events(struct kunit *test, long success, long fail,
@@ -395,7 +522,15 @@ static struct folio *folio_at(struct kunit *test, unsigned long addr)
 	return folio;
 }
 
-/* Fault in THP number @thp and write each page's own token into it */
+static void advise(struct kunit *test, unsigned long addr, size_t len, int advice)
+{
+	KUNIT_ASSERT_EQ(test, do_madvise(current->mm, addr, len, advice), 0);
+}
+
+/*
+ * Fault in THP number @thp, write each page's own token into it, and keep
+ * khugepaged from putting together later what is taken apart.
+ */
 static struct folio *thp_make(struct kunit *test, int thp)
 {
 	unsigned long addr = thp_addr(test, thp), i;
@@ -406,12 +541,8 @@ static struct folio *thp_make(struct kunit *test, int thp)
 	folio = folio_at(test, addr);
 	KUNIT_ASSERT_EQ_MSG(test, folio_order(folio), HPAGE_PMD_ORDER,
 			    "no THP to test with");
+	advise(test, addr, HPAGE_PMD_SIZE, MADV_NOHUGEPAGE);
 	return folio;
-}
-
-static void advise(struct kunit *test, unsigned long addr, size_t len, int advice)
-{
-	KUNIT_ASSERT_EQ(test, do_madvise(current->mm, addr, len, advice), 0);
 }
 
 /* Have a THP mapped as a whole, but by PTEs: split its VMA and merge it again */
@@ -473,6 +604,10 @@ static unsigned int order_wanted(struct shape shape, unsigned int i)
 				break;
 		if (j == start + (1U << order))
 			return order;
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+		/* There is no split but to single pages */
+		break;
+#endif
 	}
 	return 0;
 }
@@ -714,6 +849,7 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C2: a page that is unmapped while a migration entry stands in for its mapping
  * is missed when the entries are removed: the destination is queued.
@@ -739,7 +875,53 @@ static void zapped_entry_is_noticed(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
 	expect_not_isolated(test);
 }
+#else
+/*
+ * C2: a page that is unmapped while a migration entry stands in for its mapping
+ * is missed when the entries are removed: the folio is queued.
+ * Stock loses it if it was mapped by a PMD.
+ */
+static void zapped_entry_is_noticed(struct kunit *test)
+{
+	struct folio *folio = thp_make(test, 0);
 
+	folio_lock(folio);
+	folio_get(folio);
+	try_to_migrate(folio, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
+	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	remove_migration_ptes(folio, folio, false);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	folio_put(folio);
+	folio_unlock(folio);
+}
+
+/*
+ * C2: what was queued before is queued after, though it is migrated whole.
+ * Stock loses it.
+ */
+static void whole_stays_queued(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	deferred_split_folio(folio, true);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, whole, &dst);
+	folio = folio_at(test, thp_addr(test, 0));
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	expect_not_isolated(test);
+}
+#endif
+
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * The shrinker meets an underused THP that is locked, as the destination of a
  * migration is: it stays queued.  Stock drops it from the queue for good.
@@ -752,21 +934,22 @@ static void shrinker_keeps_locked(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(thp_addr(test, 0))), 0);
 	folio = folio_at(test, thp_addr(test, 0));
 	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
-	KUNIT_ASSERT_FALSE(test, list_empty(&folio->_deferred_list));
+	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
 
 	khugepaged_max_ptes_none = HPAGE_PMD_NR / 2;
 	folio_lock(folio);
 	drop_slab();
-	KUNIT_EXPECT_FALSE(test, list_empty(&folio->_deferred_list));
+	KUNIT_EXPECT_FALSE(test, list_empty(deferred_list(folio)));
 	folio_unlock(folio);
 
 	/* Evidence that the shrinker is interested in it. */
 	folio_get(folio);
 	drop_slab();
-	KUNIT_EXPECT_TRUE(test, list_empty(&folio->_deferred_list));
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
 	folio_put(folio);
 	khugepaged_max_ptes_none = max_ptes_none;
 }
+#endif
 
 /* C5: the folio came back whole, queued and untouched, and counts once */
 static void expect_failed_whole(struct kunit *test, struct list_head *list,
@@ -839,12 +1022,12 @@ static void split_fails_on_shrinker_list(struct kunit *test)
 
 	spin_lock_irq(&queue->split_queue_lock);
 	folio_get(folio);
-	list_move(&folio->_deferred_list, &scan);
+	list_move(deferred_list(folio), &scan);
 	spin_unlock_irq(&queue->split_queue_lock);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	KUNIT_EXPECT_TRUE(test, list_is_singular(&scan));
-	KUNIT_EXPECT_PTR_EQ(test, scan.next, &folio->_deferred_list);
+	KUNIT_EXPECT_PTR_EQ(test, scan.next, deferred_list(folio));
 	expect_failed_whole(test, &list, folio, &dst);
 
 	spin_lock_irq(&queue->split_queue_lock);
@@ -1025,6 +1208,7 @@ static void piece_gets_all_passes(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C3, C5: a large piece that is unmapped in part before its turn comes waits to
  * be split in its turn, and is.
@@ -1055,6 +1239,7 @@ static void piece_is_split_again(struct kunit *test)
 						   PAGE_SIZE)), 0);
 	expect_not_isolated(test);
 }
+#endif
 
 /*
  * C5, C6: a list of all sorts: a whole THP, one to be split, one that cannot
@@ -1155,6 +1340,59 @@ static void decisions_are_traced(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+static void pin_probe(void *data, unsigned long pfn, unsigned int order,
+		      unsigned int nr_mapped, int result)
+{
+	if (result == MIGRATEPAGE_SPLIT)
+		folio_get(data);
+}
+
+/*
+ * C6: migrate_misplaced_page() puts back what is left of the page it was given,
+ * which need not be that page: here, a piece from its middle that is pinned as
+ * soon as it is one.
+ * Stock puts back the page it was given, and BUG_ON()s if anything is left then.
+ */
+static void numa_balancing_puts_back(struct kunit *test)
+{
+	unsigned long addr = thp_addr(test, 0) + 7 * PAGE_SIZE;
+	struct dst dst = dst_init();
+	struct folio *folio, *piece;
+	struct vm_area_struct *vma;
+
+	if (!IS_ENABLED(CONFIG_NUMA_BALANCING))
+		kunit_skip(test, "no NUMA balancing");
+	if (!dst.nid)
+		kunit_skip(test, "one node");
+
+	folio = thp_make(test, 0);
+	advise(test, thp_addr(test, 0), 7 * PAGE_SIZE, MADV_DONTNEED);
+	advise(test, addr + PAGE_SIZE, (HPAGE_PMD_NR - 8) * PAGE_SIZE,
+	       MADV_DONTNEED);
+	piece = (struct folio *)folio_page(folio, 7);
+
+	lru_add_drain();
+	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_split_pending(pin_probe,
+								      piece), 0);
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	folio_get(folio);
+	KUNIT_EXPECT_EQ(test, migrate_misplaced_page(&folio->page, vma, dst.nid),
+			0);
+	mmap_read_unlock(current->mm);
+	unregister_trace_mm_migrate_split_pending(pin_probe, piece);
+	tracepoint_synchronize_unregister();
+
+	expect_events(test, 0, 1, 0, 0, 1);
+	KUNIT_EXPECT_PTR_EQ(test, folio_at(test, addr), piece);
+	lru_add_drain_all();
+	KUNIT_EXPECT_TRUE(test, folio_test_lru(piece));
+	folio_put(piece);
+	expect_not_isolated(test);
+}
+
+#endif
 /* An mm of the test's own, with room for MAX_THPS THPs; it dies with us. */
 static int migrate_init(struct kunit *test)
 {
@@ -1193,7 +1431,9 @@ static struct kunit_case migrate_test_cases[] = {
 	/* What is split, and into what */
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
+#endif
 	/* What is not */
 	KUNIT_CASE_PARAM(whole_is_left_alone, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
@@ -1201,7 +1441,11 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE(shrinker_keeps_locked),
+#else
+	KUNIT_CASE(whole_stays_queued),
+#endif
 	/* Splits that fail */
 	KUNIT_CASE_PARAM(split_fails_on_reference, mode_gen_params),
 	KUNIT_CASE_PARAM(split_fails_on_shrinker_list, mode_gen_params),
@@ -1214,6 +1458,9 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	KUNIT_CASE(numa_balancing_puts_back),
+#endif
 	/* What is seen of it */
 	KUNIT_CASE(decisions_are_traced),
 	{}
@@ -1225,7 +1472,11 @@ static struct kunit_suite migrate_suite = {
 	.test_cases = migrate_test_cases,
 };
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+kunit_test_suites(&check_suite, &mapped_suite, &migrate_suite);
+#else
 kunit_test_suites(&check_suite, &plan_suite, &migrate_suite);
+#endif
 
 MODULE_DESCRIPTION("KUnit tests for migrating folios that wait to be split");
 MODULE_LICENSE("GPL");

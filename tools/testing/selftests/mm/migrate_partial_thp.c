@@ -10,7 +10,7 @@
  * look at contents, nodes, folio orders and statistics.
  *
  * "Stock" is a 6.12 kernel that splits such a folio to base pages and counts
- * that as a failure.
+ * that as a failure.  A 6.1 kernel does not look, and migrates it whole.
  *
  * migrate_partial_thp: once per system call, MIGRATE_SYNC all of them.
  *   stats - the numbers in /proc/vmstat are exact: a split is a split, what
@@ -289,6 +289,10 @@ static void largest_orders(const struct pthp *r, unsigned int *orders)
 			}
 			if (i == 1u << order)
 				break;
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+			/* There is no split but to single pages. */
+			order = 1;
+#endif
 		}
 		/* Count pages: the block is met once for each of its pages. */
 		orders[order]++;
@@ -770,7 +774,11 @@ TEST_F(partial_thp_shape, contents)
 			EXPECT_LE(0, migrate(env, &d));
 			expect_pages(_metadata, &env->r, env->dst);
 			EXPECT_TRUE(pthp_holes_empty(&env->r));
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+			if (!_metadata->passed) {
+#else
 			if (_metadata->exit_code) {
+#endif
 				TH_LOG("call %s, unmapped by %s",
 				       pthp_call_names[env->call],
 				       i ? "MADV_DONTNEED" : "munmap");

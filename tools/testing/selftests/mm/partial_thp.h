@@ -27,8 +27,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#include "vm_util.h"
+#include "partial_thp_compat.h"
+#else
 #include "thp_settings.h"
 #include "vm_util.h"
+#endif
 
 /* Bits of /proc/kpageflags, see kernel-page-flags.h, uapi and not */
 #define PTHP_KPF_ANON		BIT_ULL(12)
@@ -716,28 +721,37 @@ static inline int pthp_mbind_run(void *addr, size_t len, long node)
 	return pthp_mbind(addr, len, node, MPOL_MF_MOVE_ALL | MPOL_MF_STRICT);
 }
 
-/* Name one page of every folio to move_pages(2). */
-static inline long pthp_move_folios(struct pthp *r, int to)
+/* Name one page of every folio, for move_pages(2); return how many there are. */
+static inline long pthp_name_folios(struct pthp *r, int to)
 {
 	struct pthp_census c;
-	unsigned int i;
-	long ret;
+	long i, nr = -EFAULT;
 
-	if (!pthp_census_take(r, &c)) {
-		pthp_census_drop(&c);
-		return -EFAULT;
-	}
-	for (i = 0; i < c.nr; i++) {
+	if (pthp_census_take(r, &c))
+		nr = c.nr;
+	for (i = 0; i < nr; i++) {
 		r->addrs[i] = pthp_addr(r, c.folios[i].page);
 		r->nodes[i] = to;
 		r->status[i] = -EINVAL;
 	}
-	ret = syscall(__NR_move_pages, 0, c.nr, r->addrs, r->nodes, r->status,
-		      MPOL_MF_MOVE_ALL);
-	if (ret < 0)
-		ret = -errno;
 	pthp_census_drop(&c);
-	return ret;
+	return nr;
+}
+
+static inline long pthp_move_named(struct pthp *r, long nr)
+{
+	long ret;
+
+	ret = syscall(__NR_move_pages, 0, nr, r->addrs, r->nodes, r->status,
+		      MPOL_MF_MOVE_ALL);
+	return ret < 0 ? -errno : ret;
+}
+
+static inline long pthp_move_folios(struct pthp *r, int to)
+{
+	long nr = pthp_name_folios(r, to);
+
+	return nr < 0 ? nr : pthp_move_named(r, nr);
 }
 
 /*
