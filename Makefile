@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # Front door to scripts/; "make help" says what there is.
 
+# Unless told, check takes all bases and the others the newest, or what KSRC is.
+ifdef KSRC
+BASE	?= $(shell sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' \
+		"$(KSRC)/Makefile" 2>/dev/null | paste -sd.)
+endif
+bases	:= $(BASE)
 BASE	?= 6.12
 TREE	?= patched
 CONFIG	?= test
@@ -45,7 +51,7 @@ demo: all	## the same as plain make
 
 .PHONY: check
 check: deps	## all tests: KUnit, kselftest on patched and on stock
-	@scripts/check all
+	@scripts/check-bases $(bases)
 
 .PHONY: series
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
