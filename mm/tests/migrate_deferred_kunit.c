@@ -75,6 +75,10 @@ static const struct check_case check_cases[] = {
 	{
 		.desc = "not queued",
 		.order = HPAGE_PMD_ORDER, .anon = true,
+	}, {
+		.desc = "marked, not queued",
+		.order = HPAGE_PMD_ORDER, .anon = true,
+		.partially_mapped = true,
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	}, {
 		.desc = "queued as underused",
@@ -462,7 +466,7 @@ static long nr_partially_mapped(void)
 }
 #endif
 
-/* Expect these events, exactly, since the test began or the last call of this */
+/* Expect these events, exactly, since the last isolate() or call of this */
 static void expect_events(struct kunit *test, long success, long fail,
 			  long thp_success, long thp_fail, long thp_split)
 {
@@ -572,9 +576,14 @@ static struct folio *thp_make_partial(struct kunit *test, int thp,
 static void isolate(struct kunit *test, struct folio *folio,
 		    struct list_head *list)
 {
+	struct ctx *ctx = test->priv;
+
 	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(folio));
 	list_add_tail(&folio->lru, list);
 	node_stat_mod_folio(folio, NR_ISOLATED_ANON, folio_nr_pages(folio));
+
+	/* What the making of the THPs took is of no interest. */
+	all_vm_events(ctx->events);
 }
 
 static bool page_mapped_in(struct shape shape, unsigned int i)
@@ -1028,12 +1037,12 @@ static void split_fails_on_shrinker_list(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	KUNIT_EXPECT_TRUE(test, list_is_singular(&scan));
 	KUNIT_EXPECT_PTR_EQ(test, scan.next, deferred_list(folio));
-	expect_failed_whole(test, &list, folio, &dst);
 
 	spin_lock_irq(&queue->split_queue_lock);
 	list_splice_tail(&scan, &queue->split_queue);
 	spin_unlock_irq(&queue->split_queue_lock);
 	folio_put(folio);
+	expect_failed_whole(test, &list, folio, &dst);
 
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
@@ -1274,6 +1283,7 @@ static void mixed_list(struct kunit *test)
 }
 
 struct traced {
+	struct task_struct *task;
 	int nr;
 	unsigned long pfn;
 	unsigned int order, nr_mapped;
@@ -1285,6 +1295,8 @@ static void trace_probe(void *data, unsigned long pfn, unsigned int order,
 {
 	struct traced *traced = data;
 
+	if (current != traced->task)
+		return;
 	traced->nr++;
 	traced->pfn = pfn;
 	traced->order = order;
@@ -1308,31 +1320,33 @@ static void decisions_are_traced(struct kunit *test)
 {
 	struct folio *part, *stale;
 	struct dst dst = dst_init();
-	struct traced traced = {};
-	LIST_HEAD(list);
+	struct traced traced = { .task = current };
+	LIST_HEAD(whole_list);
+	LIST_HEAD(part_list);
+	LIST_HEAD(stale_list);
 
 	part = thp_make_partial(test, 0, half);
 	stale = thp_make_pte_mapped(test, 1);
 	deferred_split_folio(stale, true);
+	isolate(test, thp_make(test, 2), &whole_list);
+	isolate(test, part, &part_list);
+	isolate(test, stale, &stale_list);
 	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_split_pending(trace_probe,
 								      &traced), 0);
 
-	isolate(test, thp_make(test, 2), &list);
-	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	migrate_mode(&whole_list, &dst, MIGRATE_ASYNC, NULL);
 	KUNIT_EXPECT_EQ(test, traced.nr, 0);
 
-	isolate(test, part, &list);
 	folio_get(part);
-	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
 
 	folio_put(part);
-	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
 		      MIGRATEPAGE_SPLIT);
 
-	isolate(test, stale, &list);
-	migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+	migrate_mode(&stale_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, stale, HPAGE_PMD_NR, 0);
 
 	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);

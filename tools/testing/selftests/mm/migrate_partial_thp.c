@@ -628,6 +628,36 @@ TEST_F(migrate_partial_thp, ping_pong)
 	EXPECT_TRUE(pthp_holes_empty(&env->r));
 }
 
+/*
+ * THPs that have been moved to where each of them is mapped across two page
+ * tables.  Stock: passes.
+ */
+TEST_F(migrate_partial_thp, misaligned)
+{
+	struct env *env = &self->env;
+	struct pthp_vmstat d;
+	struct pthp *r = &env->r;
+	size_t pmd = read_pmd_pagesize(), len;
+	char *mem, *to;
+
+	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
+		return;
+	len = (size_t)r->nr * psize();
+	mem = mmap(NULL, len + 2 * pmd, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	to = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1)) + 5 * psize();
+	ASSERT_EQ(to, mremap(r->mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	r->mem = to;
+	ASSERT_EQ(0, pthp_punch(r, PTHP_RAGGED, PTHP_DONTNEED));
+
+	EXPECT_EQ(0, migrate(env, &d));
+	EXPECT_EQ(env->thps, d.v[PTHP_THP_MIGRATION_SPLIT]);
+	expect_pages(_metadata, r, env->dst);
+	expect_given_back(_metadata, r);
+	EXPECT_TRUE(pthp_holes_empty(r));
+}
+
 TEST_F(migrate_partial_thp, stale_mark)
 {
 	struct env *env = &self->env;
