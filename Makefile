@@ -53,6 +53,14 @@ demo: all	## the same as plain make
 check: deps	## all tests: KUnit, kselftest on patched and on stock
 	@scripts/check-bases $(bases)
 
+.PHONY: bench
+bench: deps	## guest instructions of both kernels, held against limits
+	@scripts/bench
+
+.PHONY: report
+report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart too
+	@scripts/bench report
+
 .PHONY: series
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"

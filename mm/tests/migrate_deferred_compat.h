@@ -19,16 +19,6 @@
 	KUNIT_ARRAY_PARAM(name, array, name##_get_desc)
 #endif
 
-static inline size_t list_count_nodes(struct list_head *head)
-{
-	struct list_head *pos;
-	size_t nr = 0;
-
-	list_for_each(pos, head)
-		nr++;
-	return nr;
-}
-
 /* 0 meant success, until 6.6 or so */
 static inline bool isolate_lru(struct folio *folio)
 {
@@ -64,17 +54,34 @@ static inline void deferred_split_folio(struct folio *folio, bool partially_mapp
 	deferred_split_huge_page(&folio->page);
 }
 
+/*
+ * No statistic tells how many are queued, so count: those of this mm only, as the
+ * one of the test before may still be on its way out.
+ */
 static inline long nr_partially_mapped(void)
 {
-	struct pglist_data *pgdat;
+	struct deferred_split *queue = &NODE_DATA(0)->deferred_split_queue;
+	struct vm_area_struct *vma;
+	struct anon_vma *anon_vma;
+	struct list_head *pos;
 	long nr = 0;
 
-	for_each_online_pgdat(pgdat)
-		nr += READ_ONCE(pgdat->deferred_split_queue.split_queue_len);
 #ifdef CONFIG_MEMCG
 	if (root_mem_cgroup)
-		nr += READ_ONCE(root_mem_cgroup->deferred_split_queue.split_queue_len);
+		queue = &root_mem_cgroup->deferred_split_queue;
 #endif
+	mmap_read_lock(current->mm);
+	vma = find_vma(current->mm, 0);
+	anon_vma = vma ? vma->anon_vma : NULL;
+	mmap_read_unlock(current->mm);
+
+	spin_lock_irq(&queue->split_queue_lock);
+	list_for_each(pos, &queue->split_queue) {
+		struct page *page = list_entry(pos, struct page, deferred_list);
+
+		nr += folio_anon_vma(page_folio(page)) == anon_vma;
+	}
+	spin_unlock_irq(&queue->split_queue_lock);
 	return nr;
 }
 

@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What migration costs, in guest instructions: one BENCH line for each case, in
+ * the form that scripts/bench-table reads.
+ *
+ * The clock.  Under QEMU's -icount shift=0 virtual time is one nanosecond for
+ * every instruction executed, the TSC counts its nanoseconds, and RDTSC ends
+ * the translation block so that it is exact.  A loop of a known number of
+ * instructions is timed first: anything but one tick for each is refused.  QEMU
+ * counts every turn of a "rep" as an instruction, so that the copy of a page is
+ * what most of a case consists of, as on hardware.
+ *
+ * A CPU that waits executes nothing while the clock goes on.  So it never waits:
+ * a process of class SCHED_IDLE spins in a loop of two instructions and counts
+ * its turns where this one sees them, and they are taken off.  Work the kernel
+ * leaves to its own threads before a call returns is counted.
+ *
+ * The floor is a plain copy: the pages that are mapped, one "rep movsb" each, in
+ * user space.  No migration can do with less; the kernel copies by the same
+ * instruction here, plus a call and some checks for each page.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "partial_thp.h"
+
+#ifndef __x86_64__
+#error "the clock is x86's"
+#endif
+
+#define MAX_REPS	15
+#define MAX_FILLERS	48
+#define MEMORY		"/sys/devices/system/memory"
+#define COMPACT		"/sys/devices/system/node/node%d/compact"
+#define MTHP		"/sys/kernel/mm/transparent_hugepage/hugepages-%ukB/enabled"
+
+enum caller {
+	MBIND,
+	MOVE_PAGES,
+	COMPACTION,
+	OFFLINE,
+};
+
+static const char * const caller_names[] = {
+	[MBIND]		= "mbind",
+	[MOVE_PAGES]	= "move_pages",
+	[COMPACTION]	= "compaction",
+	[OFFLINE]	= "offline",
+};
+
+/* A shape, and how the folios got there */
+static const struct scene {
+	const char *name;
+	enum pthp_shape shape;
+	bool again;	/* whole, mapped by PTEs, and migrated once before */
+	bool none;	/* nothing to migrate: what the call costs by itself */
+} scenes[] = {
+	{ "none",		PTHP_ALL,	.none = true },
+	{ "all",		PTHP_ALL },
+	{ "all_pte",		PTHP_ALL,	.again = true },
+	{ "first_half",		PTHP_FIRST_HALF },
+	{ "last_half",		PTHP_LAST_HALF },
+	{ "three_quarters",	PTHP_THREE_QUARTERS },
+	{ "cb64k",		PTHP_CB64K },
+	{ "cb16k",		PTHP_CB16K },
+	{ "alternate",		PTHP_ALTERNATE },
+	{ "all_but_one",	PTHP_ALL_BUT_ONE },
+	{ "one_page",		PTHP_ONE_PAGE },
+	{ "ragged",		PTHP_RAGGED },
+	{ "random",		PTHP_RANDOM },
+};
+
+struct setup {
+	enum caller caller;
+	unsigned int order;
+	unsigned int folios;
+	unsigned int reps;
+};
+
+static const struct setup setups[] = {
+	{ MBIND,	9,	1,	5 },
+	{ MBIND,	9,	8,	15 },
+	{ MBIND,	9,	64,	3 },
+	{ MBIND,	4,	1,	5 },
+	{ MBIND,	4,	8,	5 },
+	{ MBIND,	4,	64,	5 },
+	{ MOVE_PAGES,	9,	8,	5 },
+	{ COMPACTION,	9,	8,	3 },
+	{ COMPACTION,	4,	64,	5 },
+	{ OFFLINE,	9,	8,	3 },
+};
+
+/* What one run of a case did */
+struct result {
+	long long instr;
+	long ret;
+	long succ;
+	long fail;
+	long copied;		/* pages of the folios that are elsewhere now */
+	long large;		/* pages in folios of 16 KiB and more */
+	long freed;
+};
+
+static volatile uint64_t *spins;
+static int nodes[2];
+
+/* Regions that keep others from getting the memory they have */
+static struct pthp fillers[MAX_FILLERS];
+static unsigned int nr_fillers;
+
+__attribute__((noreturn, format(printf, 1, 2)))
+static void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf("bench: ");
+	vprintf(fmt, ap);
+	printf("\n");
+	va_end(ap);
+	exit(1);
+}
+
+static long put(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	long ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, strlen(value)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* ---- the clock ---- */
+
+static inline uint64_t now(void)
+{
+	uint32_t lo, hi;
+
+	asm volatile("rdtsc" : "=a" (lo), "=d" (hi) : : "memory");
+	return ((uint64_t)hi << 32 | lo) - 2 * *spins;
+}
+
+static void start_spinning(void)
+{
+	const struct sched_param param = { 0 };
+	uint64_t *p;
+
+	p = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		die("no memory");
+	spins = p;
+	switch (fork()) {
+	case -1:
+		die("no second process");
+	case 0:
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (sched_setscheduler(0, SCHED_IDLE, &param))
+			_exit(1);
+		asm volatile("1: incq (%0); jmp 1b" : : "r" (p) : "memory");
+	}
+}
+
+/* Ticks come in between: the best of several is the loop alone. */
+static void calibrate(void)
+{
+	const uint64_t turns = 50000;
+	uint64_t best = -1ull, start, t;
+	unsigned int i;
+
+	for (i = 0; i < 20; i++) {
+		uint64_t n = turns;
+
+		start = now();
+		asm volatile("1: decq %0; jnz 1b" : "+r" (n) : : "cc");
+		t = now() - start;
+		if (t < best)
+			best = t;
+	}
+	printf("BENCH-CLOCK instr=%llu ticks=%llu\n",
+	       2ull * turns, (unsigned long long)best);
+	if (best < 2 * turns || best > 2 * turns + 100)
+		die("the TSC does not count instructions: -icount shift=0 is needed");
+	/* One that waits must not see the time go by. */
+	start = now();
+	usleep(20000);
+	t = now() - start;
+	printf("BENCH-CLOCK sleep_ms=20 ticks=%llu\n", (unsigned long long)t);
+	if (t > 2000000)
+		die("the CPU waits, and waiting is counted");
+}
+
+static double measure_floor(void)
+{
+	const size_t len = 512 * psize();
+	uint64_t best = -1ull, start, t;
+	unsigned int rep, i;
+	char *from, *to;
+
+	from = mmap(NULL, 2 * len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (from == MAP_FAILED)
+		die("no memory");
+	to = from + len;
+	memset(from, 1, 2 * len);
+	for (rep = 0; rep < 5; rep++) {
+		start = now();
+		for (i = 0; i < 512; i++) {
+			const void *s = from + i * psize();
+			void *d = to + i * psize();
+			size_t n = psize();
+
+			asm volatile("rep movsb"
+				     : "+D" (d), "+S" (s), "+c" (n) : : "memory");
+		}
+		t = now() - start;
+		if (t < best)
+			best = t;
+	}
+	munmap(from, 2 * len);
+	printf("BENCH-FLOOR instr_per_page=%.1f\n", best / 512.0);
+	return best / 512.0;
+}
+
+/* ---- memory blocks ---- */
+
+static unsigned long block_pages(void)
+{
+	static unsigned long bytes;
+	FILE *f;
+
+	if (!bytes) {
+		f = fopen(MEMORY "/block_size_bytes", "r");
+		if (!f || fscanf(f, "%lx", &bytes) != 1)
+			bytes = 0;
+		if (f)
+			fclose(f);
+	}
+	return bytes / psize();
+}
+
+static long set_block(unsigned long block, const char *state)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
+	return put(path, state);
+}
+
+/* Is there nothing in @block that can never move? */
+static bool block_moves(const struct pthp *r, unsigned long block)
+{
+	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
+	unsigned long n = block_pages(), i;
+	uint64_t *flags = malloc(n * sizeof(*flags));
+	bool ok = pthp_read_flags(r, block * n, flags, n);
+
+	/* slab, page tables, reserved: asking the kernel makes it complain */
+	for (i = 0; ok && i < n; i++)
+		ok = !(flags[i] & never);
+	free(flags);
+	return ok;
+}
+
+/* The block to take offline, that all folios of the region are in, or -1 */
+static long block_of(const struct pthp *r)
+{
+	struct pthp_census c;
+	long block = -1;
+	unsigned int i;
+
+	if (!pthp_census_take(r, &c))
+		die("pages are not present");
+	for (i = 0; i < c.nr; i++) {
+		long b = c.folios[i].pfn / block_pages();
+
+		if (i && b != block) {
+			block = -1;
+			break;
+		}
+		block = b;
+	}
+	pthp_census_drop(&c);
+	return block >= 0 && block_moves(r, block) ? block : -1;
+}
+
+/* ---- one run ---- */
+
+/* Kernels that have only one size have no such setting. */
+static void only_order(unsigned int order)
+{
+	const unsigned int kb[] = { psize() >> 10 << pthp_pmd_order(), 64 };
+	unsigned int want = psize() >> 10 << order, i;
+	char path[128];
+
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), MTHP, kb[i]);
+		put(path, kb[i] == want ? "madvise" : "never");
+	}
+}
+
+/* Large folios on @node, ready to be migrated by the call that is measured */
+static void arrange(struct pthp *r, const struct setup *s,
+		    const struct scene *scene, int node, int other)
+{
+	const char *missing;
+
+	missing = pthp_alloc(r, s->folios, s->order, scene->again ? other : node,
+			     scene->shape + 1);
+	if (missing)
+		die("%s", missing);
+	if (pthp_punch(r, scene->shape, PTHP_DONTNEED))
+		die("cannot unmap");
+	if (scene->again && (!pthp_map_by_ptes(r) ||
+			     pthp_migrate(r, PTHP_MBIND, other, node)))
+		die("cannot migrate the first time");
+}
+
+static unsigned long *pfns_of(const struct pthp *r)
+{
+	unsigned long *pfns = malloc(r->nr * sizeof(*pfns));
+	unsigned int i;
+
+	for (i = 0; i < r->nr; i++)
+		pfns[i] = pagemap_get_pfn(r->pagemap, pthp_addr(r, i));
+	return pfns;
+}
+
+/* Pages in folios of 16 KiB and more, as many as can be for what is mapped */
+static long most_large(const struct pthp *r)
+{
+	unsigned int i;
+	long n = 0;
+
+	for (i = 0; i < r->nr; i += 4)
+		n += r->mapped[i] && r->mapped[i + 1] && r->mapped[i + 2] &&
+		     r->mapped[i + 3];
+	return 4 * n;
+}
+
+static long call(const struct setup *s, struct pthp *r, int to, long arg)
+{
+	char path[128];
+
+	switch (s->caller) {
+	case MBIND:
+		return pthp_migrate(r, PTHP_MBIND, !to, to);
+	case MOVE_PAGES:
+		return pthp_move_named(r, arg);
+	case COMPACTION:
+		snprintf(path, sizeof(path), COMPACT, nodes[1]);
+		return put(path, "1");
+	default:
+		return set_block(arg, "offline");
+	}
+}
+
+static void run_once(const struct setup *s, const struct scene *scene,
+		     struct result *res, struct pthp *r, long arg, int to)
+{
+	struct pthp_census before, after;
+	struct pthp_vmstat d, start;
+	unsigned long *pfns;
+	unsigned int i;
+	uint64_t t;
+
+	pfns = pfns_of(r);
+	if (!pthp_census_take(r, &before) || !pthp_vmstat_read(&start))
+		die("cannot read the state before migration");
+	if (s->caller == MOVE_PAGES)
+		arg = pthp_name_folios(r, to);
+
+	t = now();
+	res->ret = call(s, r, to, arg);
+	res->instr = now() - t;
+
+	if (!pthp_vmstat_read(&d) || !pthp_census_take(r, &after))
+		die("cannot read the state after migration");
+	pthp_vmstat_sub(&d, &start);
+	res->succ = d.v[PTHP_PGMIGRATE_SUCCESS];
+	res->fail = d.v[PTHP_PGMIGRATE_FAIL];
+	res->freed = (long)before.held - (long)after.held;
+	res->copied = 0;
+	res->large = 0;
+	for (i = 0; i < after.nr; i++) {
+		const struct pthp_folio *f = &after.folios[i];
+
+		if (pfns[f->page] != pagemap_get_pfn(r->pagemap,
+						     pthp_addr(r, f->page)))
+			res->copied += 1l << f->order;
+		if (f->order >= 2)
+			res->large += 1l << f->order;
+	}
+	if (s->caller != COMPACTION && !res->ret && !scene->none &&
+	    pthp_on_node(r, to) != r->nr_mapped)
+		die("not every mapped page is on the target node");
+	if (!pthp_intact(r))
+		die("contents were lost");
+	pthp_census_drop(&before);
+	pthp_census_drop(&after);
+	free(pfns);
+}
+
+static void drop_fillers(void)
+{
+	while (nr_fillers)
+		pthp_free(&fillers[--nr_fillers]);
+}
+
+/*
+ * A region in one block that can go offline; others stay where they are so that
+ * the next one is elsewhere.
+ */
+static long arrange_in_block(struct pthp *r, const struct setup *s,
+			     const struct scene *scene)
+{
+	long block = -1;
+
+	for (;;) {
+		arrange(r, s, scene, nodes[1], nodes[0]);
+		block = block_of(r);
+		if (block >= 0 || nr_fillers == MAX_FILLERS)
+			break;
+		fillers[nr_fillers++] = *r;
+	}
+	/* That block then goes offline with nothing in it. */
+	if (scene->none || block < 0)
+		pthp_free(r);
+	return block;
+}
+
+/*
+ * Compaction moves folios up, into pageblocks that are neither full nor empty:
+ * have every eighth folio taken in those above.
+ */
+static void arrange_below(struct pthp *r, const struct setup *s,
+			  const struct scene *scene)
+{
+	const struct setup top = { .order = s->order, .folios = 4 * s->folios };
+	struct pthp *above = &fillers[nr_fillers++];
+	const size_t len = psize() << s->order;
+	unsigned int i;
+
+	arrange(above, &top, &scenes[0], nodes[1], nodes[0]);
+	arrange(r, s, scene, nodes[1], nodes[0]);
+	for (i = 0; i < top.folios; i += 8) {
+		if (madvise(above->mem + i * len, 7 * len, MADV_DONTNEED))
+			die("cannot unmap");
+	}
+}
+
+/* One THP on the first node: no caller but the first two has a hand on it. */
+static void arrange_bystander(struct pthp *r, const struct scene *scene)
+{
+	const struct setup s = { .order = pthp_pmd_order(), .folios = 1 };
+
+	only_order(s.order);
+	arrange(r, &s, scene, nodes[0], nodes[1]);
+}
+
+/* Return why there is no result, or NULL. */
+static const char *run(const struct setup *s, const struct scene *scene,
+		       struct result *res, struct pthp *r)
+{
+	/* Memory goes offline where the kernel does not live. */
+	int from = s->caller == OFFLINE || s->caller == COMPACTION;
+	long block = -1;
+
+	only_order(s->order);
+	if (s->caller == OFFLINE) {
+		if (!block_pages())
+			return "no memory blocks";
+		block = arrange_in_block(r, s, scene);
+		if (block < 0)
+			return "no memory block can go offline that holds all folios";
+	}
+	if (scene->none)
+		arrange_bystander(r, scene);
+	else if (s->caller == COMPACTION)
+		arrange_below(r, s, scene);
+	else if (s->caller != OFFLINE)
+		arrange(r, s, scene, nodes[from], nodes[!from]);
+	run_once(s, scene, res, r, block, nodes[!from]);
+	if (s->caller == COMPACTION)
+		drop_fillers();
+	if (block >= 0 && !res->ret && set_block(block, "online"))
+		die("memory block %ld does not come back", block);
+	if (s->caller == OFFLINE && res->ret)
+		return res->ret == -EBUSY ? "the block has memory that cannot move" :
+					    strerror(-res->ret);
+	return NULL;
+}
+
+/* ---- cases ---- */
+
+static int by_instr(const void *a, const void *b)
+{
+	const struct result *x = a, *y = b;
+
+	return x->instr < y->instr ? -1 : x->instr > y->instr;
+}
+
+static const char *unsupported(const struct setup *s, const struct scene *scene)
+{
+	if (scene->none && s->caller != COMPACTION && s->caller != OFFLINE)
+		return "";
+	if (s->order != pthp_pmd_order() &&
+	    !(thp_supported_orders() & 1ul << s->order))
+		return "this kernel has no folios of that size";
+	if (s->caller == COMPACTION && s->order == pthp_pmd_order())
+		return "compaction leaves folios as large as a pageblock alone";
+	if (s->order == 4 && scene->shape == PTHP_CB64K)
+		return "";
+	return NULL;
+}
+
+static void show(const struct setup *s, const struct scene *scene, double floor)
+{
+	struct result res[MAX_REPS], *mid = &res[s->reps / 2];
+	unsigned int kb = psize() >> 10, i;
+	const char *why;
+	long most = 0, mapped = 0;
+	long long median;
+
+	why = unsupported(s, scene);
+	if (why && !*why)
+		return;
+	/* The first one warms up. */
+	for (i = 0; !why && i <= s->reps; i++) {
+		struct pthp r = { 0 };
+
+		why = run(s, scene, &res[i ? i - 1 : 0], &r);
+		most = scene->none ? 0 : most_large(&r);
+		mapped = scene->none ? 0 : r.nr_mapped;
+		pthp_free(&r);
+	}
+	printf(why ? "BENCH-SKIP" : "BENCH");
+	printf(" call=%s folio_kb=%u folios=%u shape=%s", caller_names[s->caller],
+	       kb << s->order, s->folios, scene->name);
+	if (why) {
+		printf(" reason=%s\n", why);
+		return;
+	}
+	qsort(res, s->reps, sizeof(*res), by_instr);
+	median = mid->instr;
+	if (!(s->reps % 2))
+		median = (median + mid[-1].instr) / 2;
+	printf(" reps=%u instr=%lld min=%lld max=%lld floor=%.0f", s->reps,
+	       median, res[0].instr, res[s->reps - 1].instr, floor * mapped);
+	printf(" mapped=%ld copied=%ld succ=%ld fail=%ld freed=%ld", mapped,
+	       mid->copied, mid->succ, mid->fail, mid->freed);
+	printf(" large_kb=%ld large_most_kb=%ld ret=%ld\n", mid->large * kb,
+	       most * kb, mid->ret);
+}
+
+/* With arguments, only these shapes of 8 THPs by mbind(2) */
+static bool wanted(const struct setup *s, const struct scene *scene, char **names)
+{
+	if (!*names)
+		return true;
+	if (s->caller != MBIND || s->order != pthp_pmd_order() || s->folios != 8)
+		return false;
+	while (*names && strcmp(*names, scene->name))
+		names++;
+	return *names;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int i, j;
+	double floor;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!pthp_two_nodes(&nodes[0], &nodes[1]))
+		die("needs two nodes with memory");
+	if (sysconf(_SC_NPROCESSORS_ONLN) != 1)
+		die("needs a guest with one CPU");
+	pthp_balancing(0);
+	start_spinning();
+	calibrate();
+	floor = measure_floor();
+
+	for (i = 0; i < sizeof(setups) / sizeof(*setups); i++) {
+		for (j = 0; j < sizeof(scenes) / sizeof(*scenes); j++) {
+			if (wanted(&setups[i], &scenes[j], argv + 1))
+				show(&setups[i], &scenes[j], floor);
+		}
+		drop_fillers();
+	}
+	printf("BENCH-END\n");
+	return 0;
+}
