@@ -2,7 +2,7 @@
 # Sourced by series, export-series and apply-series: reading patches/<base>/.
 # shellcheck shell=bash disable=SC2154 # lib.sh sets these
 
-new_file_dirs='mm include tools Documentation'
+new_file_dirs='mm include tools Documentation/mm'
 
 series_patches() {
 	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches/series"

@@ -1358,8 +1358,11 @@ static void decisions_are_traced(struct kunit *test)
 static void pin_probe(void *data, unsigned long pfn, unsigned int order,
 		      unsigned int nr_mapped, int result)
 {
-	if (result == MIGRATEPAGE_SPLIT)
-		folio_get(data);
+	struct folio *piece = data;
+
+	if (result == MIGRATEPAGE_SPLIT &&
+	    pfn == ALIGN_DOWN(folio_pfn(piece), HPAGE_PMD_NR))
+		folio_get(piece);
 }
 
 /*
