@@ -11,12 +11,18 @@
 #include <linux/rmap.h>
 
 #ifndef KUNIT_ARRAY_PARAM_DESC
-#define KUNIT_ARRAY_PARAM_DESC(name, array, desc_member)			\
-	static void name##_get_desc(const typeof((array)[0]) *p, char *desc)	\
-	{									\
-		strscpy(desc, p->desc_member, KUNIT_PARAM_DESC_SIZE);		\
-	}									\
-	KUNIT_ARRAY_PARAM(name, array, name##_get_desc)
+#define KUNIT_ARRAY_PARAM_DESC(name, array, desc_member)		\
+	static const void *name##_gen_params(const void *prev, char *desc)	\
+	{								\
+		const typeof((array)[0]) *next = (array);		\
+									\
+		if (prev)						\
+			next = (const typeof((array)[0]) *)prev + 1;	\
+		if (next - (array) >= ARRAY_SIZE(array))		\
+			return NULL;					\
+		strscpy(desc, next->desc_member, KUNIT_PARAM_DESC_SIZE);	\
+		return next;						\
+	}
 #endif
 
 /* 0 meant success, until 6.6 or so */
@@ -24,6 +30,7 @@ static inline bool isolate_lru(struct folio *folio)
 {
 	return !folio_isolate_lru(folio);
 }
+
 #define folio_isolate_lru(folio) isolate_lru(folio)
 
 static inline void folio_set_order(struct folio *folio, unsigned int order)

@@ -175,7 +175,7 @@ struct mapped_case {
 };
 
 #define MAPPED_ORDER	4
-#define MAPPED_NR	(1 << MAPPED_ORDER)
+#define MAPPED_NR	16
 
 static const struct mapped_case mapped_cases[] = {
 	{ .desc = "by nobody" },
@@ -464,8 +464,8 @@ static long nr_partially_mapped(void)
 				[MTHP_STAT_NR_ANON_PARTIALLY_MAPPED];
 	return nr;
 }
-#endif
 
+#endif
 /* Expect these events, exactly, since the last isolate() or call of this */
 static void expect_events(struct kunit *test, long success, long fail,
 			  long thp_success, long thp_fail, long thp_split)
@@ -958,8 +958,8 @@ static void shrinker_keeps_locked(struct kunit *test)
 	folio_put(folio);
 	khugepaged_max_ptes_none = max_ptes_none;
 }
-#endif
 
+#endif
 /* C5: the folio came back whole, queued and untouched, and counts once */
 static void expect_failed_whole(struct kunit *test, struct list_head *list,
 				struct folio *folio, struct dst *dst)
@@ -1248,8 +1248,8 @@ static void piece_is_split_again(struct kunit *test)
 						   PAGE_SIZE)), 0);
 	expect_not_isolated(test);
 }
-#endif
 
+#endif
 /*
  * C5, C6: a list of all sorts: a whole THP, one to be split, one that cannot
  * be, and one more to be split.  Only the one comes back.
