@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Front door to scripts/; "make help" says what there is.
 
-# Unless told, check takes all bases and the others the newest, or what KSRC is.
+# Unless told, tests are for all bases and the rest for the newest, or what KSRC is.
 ifdef KSRC
 BASE	?= $(shell sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' \
 		"$(KSRC)/Makefile" 2>/dev/null | paste -sd.)
@@ -13,7 +13,8 @@ CONFIG	?= test
 ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
-export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS HOURS
+export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
@@ -51,7 +52,7 @@ demo: all	## the same as plain make
 
 .PHONY: check
 check: deps	## all tests: KUnit, kselftest on patched and on stock
-	@scripts/check-bases $(bases)
+	@scripts/each-base "check all" $(bases)
 
 .PHONY: bench
 bench: deps	## guest instructions of both kernels, held against limits
@@ -66,8 +67,16 @@ series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
 
 .PHONY: static
-static: deps	## checkpatch, W=1, sparse, shellcheck, codespell, SPDX
-	@scripts/static
+static: deps	## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck
+	@scripts/each-base static $(bases)
+
+.PHONY: torture
+torture: deps	## HOURS=n: all tests and the race stress on debug kernels
+	@scripts/each-base torture $(bases)
+
+.PHONY: bisect-check
+bisect-check: deps	## build and test the kernel after each patch
+	@scripts/each-base bisect-check $(bases)
 
 .PHONY: shell
 shell: deps	## a shell in a guest of BASE TREE CONFIG

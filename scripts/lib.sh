@@ -35,11 +35,12 @@ known_bases() {
 [ -f "$top/bases/$base.conf" ] ||
 	die "unknown BASE=$base; there is: $(known_bases)"
 case $tree in stock|patched) ;; *) die "unknown TREE=$tree; there is: stock patched" ;; esac
-case $config in
-base) die "CONFIG=base is the common part; choose one of: test debug bench" ;;
-*)	[ -f "$top/configs/$config.config" ] ||
-		die "unknown CONFIG=$config; there is: test debug bench" ;;
-esac
+known_configs() {
+	(cd "$top/configs" && printf '%s\n' *.config | sed 's/\.config$//; /^base$/d' | paste -sd' ')
+}
+if [ "$config" = base ] || [ ! -f "$top/configs/$config.config" ]; then
+	die "unknown CONFIG=$config; there is: $(known_configs)"
+fi
 # shellcheck source=bases/6.12.conf
 . "$top/bases/$base.conf"
 
@@ -78,12 +79,13 @@ else
 	label=$base
 fi
 
-# STEP=n: only the first n patches, as a tree of its own
+# STEP=n: only the first n patches. All steps share a tree, so that going from
+# one to the next builds what the patch changes.
 step=${STEP:-}
 tree_name=$tree
 if [ -n "$step" ] && [ "$tree" = patched ]; then
 	case $step in *[!0-9]*) die "STEP=$step is not a number" ;; esac
-	tree_name=patched-$step
+	tree_name=step
 fi
 
 source_dir=$work/source
