@@ -1169,6 +1169,8 @@ FIXTURE_SETUP(partial_thp_stress)
 	knob(self, KSM_SYSFS "sleep_millisecs", "20");
 	knob(self, KSM_SYSFS "pages_to_scan", "100");
 	knob(self, THP_SYSFS "hugepages-64kB/enabled", "madvise");
+	/* the shrinker splits underused THPs, too */
+	knob(self, THP_SYSFS "khugepaged/max_ptes_none", "255");
 	uffd_setup();
 	uring_setup();
 	swap_setup(self);
@@ -1331,7 +1333,7 @@ static void run(struct __test_metadata *_metadata,
 	struct helper helpers[ARRAY_SIZE(jobs)] = { 0 };
 	pthread_t threads[ARRAY_SIZE(jobs)] = { 0 };
 	struct pthp_vmstat before, d;
-	pid_t self_pid = getpid();
+	pid_t pid, parent = getpid();
 	struct levels levels;
 	char line[512];
 	unsigned int i;
@@ -1343,10 +1345,11 @@ static void run(struct __test_metadata *_metadata,
 	ASSERT_TRUE(pthp_vmstat_read(&before));
 
 	for (i = 0; i < NR_OWNERS; i++) {
-		world->pids[i] = fork();
-		ASSERT_LE(0, world->pids[i]);
-		if (!world->pids[i])
-			_exit(owner_main(i, self_pid));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(owner_main(i, parent));
+		world->pids[i] = pid;
 	}
 	for (i = 0; i < ARRAY_SIZE(jobs); i++) {
 		owner_geometry(&helpers[i].o, 0);
