@@ -73,7 +73,7 @@
 
 #define NR_OWNERS	4
 #define NR_CHUNKS	4		/* of each owner: a THP, or a range of 64K folios */
-#define NR_NAMED	64		/* pages in one call of move_pages(2) */
+#define NR_NAMED	32		/* pages in one call of move_pages(2) */
 #define SWAP_BYTES	(96ul << 20)
 
 #define THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
@@ -145,6 +145,7 @@ struct world {
 	char cgroup[64];		/* "": no cgroups */
 	unsigned long ops[NR_OPS];
 	unsigned long looked;		/* at pages */
+	unsigned int hot[NR_OWNERS];	/* the chunk an owner is busy with */
 	char *mem[NR_OWNERS];
 	pid_t pids[NR_OWNERS];
 };
@@ -300,10 +301,13 @@ static size_t len_of(const struct range *r)
 	return (size_t)(r->end - r->start) * psize();
 }
 
+/* Half of the time, what the owner is busy with */
 static struct range some_chunk(const struct owner *o, uint64_t *rng)
 {
-	unsigned int chunk = rnd(rng) % NR_CHUNKS;
+	unsigned int chunk = rnd(rng) % (2 * NR_CHUNKS);
 
+	if (chunk >= NR_CHUNKS)
+		chunk = __atomic_load_n(&world->hot[o->id], __ATOMIC_RELAXED);
 	return (struct range){ chunk * o->n, (chunk + 1) * o->n };
 }
 
@@ -431,11 +435,17 @@ static void give_up(struct owner *o, const char *what)
 	o->bad++;
 }
 
+static void set_hot(const struct owner *o, const struct range *r)
+{
+	__atomic_store_n(&world->hot[o->id], r->start / o->n, __ATOMIC_RELAXED);
+}
+
 /* Map a chunk anew, and write to all of it. */
 static void refill(struct owner *o, const struct range *r)
 {
 	char *addr = addr_of(o, r->start);
 
+	set_hot(o, r);
 	if (mmap(addr, len_of(r), PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != addr) {
 		give_up(o, "mmap");
@@ -472,10 +482,12 @@ static void punch(struct owner *o)
 	count(PUNCH, 1);
 	if (rnd(&o->rng) % 4) {
 		r = some_range(o, &o->rng);
+		set_hot(o, &r);
 		unmap(o, &r, gone);
 		return;
 	}
 	r = some_chunk(o, &o->rng);
+	set_hot(o, &r);
 	seed = rnd(&o->rng);
 	shape = 1 + rnd(&o->rng) % (PTHP_NR_SHAPES - 1);
 	for (i = 0; i < o->n; i = run.end - r.start) {
@@ -604,7 +616,7 @@ static void work(struct owner *o)
 {
 	struct range r;
 
-	if (one_in(&o->rng, 4, REFILL)) {
+	if (one_in(&o->rng, 3, REFILL)) {
 		r = some_chunk(o, &o->rng);
 		refill(o, &r);
 	}
@@ -643,10 +655,12 @@ static void move_some(const struct owner *o, pid_t pid, uint64_t *rng)
 	int to = world->nodes[rnd(rng) % 2];
 	int nodes[NR_NAMED], status[NR_NAMED];
 	void *addrs[NR_NAMED];
+	struct range r;
 	long ret;
 
 	for (i = 0; i < n; i++) {
-		addrs[i] = addr_of(o, rnd(rng) % o->nr);
+		r = some_chunk(o, rng);
+		addrs[i] = addr_of(o, r.start + rnd(rng) % o->n);
 		nodes[i] = to;
 		status[i] = 0;
 	}
@@ -683,6 +697,7 @@ static void *mover(void *arg)
 			move_some(&h->o, 0, &h->rng);
 		else
 			bind_some(&h->o, &h->rng);
+		usleep(rnd(&h->rng) % 4096);
 	}
 	return NULL;
 }
@@ -713,10 +728,12 @@ static void *outsider(void *arg)
 		h->o.mem = __atomic_load_n(&world->mem[id], __ATOMIC_ACQUIRE);
 		if (!h->o.mem)
 			continue;
+		h->o.id = id;
 		if (rnd(&h->rng) % 4)
 			move_some(&h->o, world->pids[id], &h->rng);
 		else
 			migrate_process(world->pids[id], rnd(&h->rng) % 2);
+		usleep(rnd(&h->rng) % 8192);
 	}
 	return NULL;
 }
@@ -806,12 +823,11 @@ static void *compactor(void *arg)
 	while (!stopped()) {
 		if (put(COMPACT, "1"))
 			count(COMPACT_ALL, 1);
-		usleep(100000);
+		usleep(500000);
 	}
 	return NULL;
 }
 
-/* 4: do not write about it to the console */
 static void *shrinker(void *arg)
 {
 	struct helper *h = arg;
@@ -819,13 +835,13 @@ static void *shrinker(void *arg)
 
 	cgroup_file(path, sizeof(path), -1, "memory.reclaim");
 	while (!stopped()) {
-		if (one_in(&h->rng, 1, SHRINK) && put(DROP_CACHES, "6"))
+		if (one_in(&h->rng, 1, SHRINK) && put(DROP_CACHES, "2"))
 			count(SHRINK, 1);
 		if (one_in(&h->rng, 8, RECLAIM)) {
 			put(path, "1M");
 			count(RECLAIM, 1);
 		}
-		usleep(rnd(&h->rng) % 8192);
+		usleep(rnd(&h->rng) % 32768);
 	}
 	return NULL;
 }
@@ -1160,9 +1176,10 @@ FIXTURE_SETUP(partial_thp_stress)
 
 	if (access(COMPACT, W_OK))
 		leave_out(COMPACT_ALL, "no " COMPACT);
-	if (access(DROP_CACHES, W_OK))
+	/* 4: it does not write to the console from now on */
+	if (!put(DROP_CACHES, "4"))
 		leave_out(SHRINK, "no " DROP_CACHES);
-	if (madvise(self, 0, MADV_COLLAPSE))
+	if (madvise(NULL, 0, MADV_COLLAPSE))
 		leave_out(COLLAPSE, "no MADV_COLLAPSE");
 	if (!knob(self, KSM_SYSFS "run", "1"))
 		leave_out(KSM, "no " KSM_SYSFS);
@@ -1239,7 +1256,7 @@ static bool levels_above(const struct levels *l, const struct levels *before)
 static void settle(void)
 {
 	put(COMPACT, "1");
-	put(DROP_CACHES, "7");
+	put(DROP_CACHES, "3");
 	usleep(200000);
 }
 
