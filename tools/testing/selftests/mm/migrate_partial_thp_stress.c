@@ -73,7 +73,7 @@
 
 #define NR_OWNERS	4
 #define NR_CHUNKS	4		/* of each owner: a THP, or a range of 64K folios */
-#define NR_NAMED	32		/* pages in one call of move_pages(2) */
+#define NR_NAMED	16		/* pages in one call of move_pages(2) */
 #define SWAP_BYTES	(96ul << 20)
 
 #define THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
@@ -146,6 +146,7 @@ struct world {
 	unsigned long ops[NR_OPS];
 	unsigned long looked;		/* at pages */
 	unsigned int hot[NR_OWNERS];	/* the chunk an owner is busy with */
+	bool punched[NR_OWNERS];	/* and unmapped a part of */
 	char *mem[NR_OWNERS];
 	pid_t pids[NR_OWNERS];
 };
@@ -472,6 +473,11 @@ static void unmap(struct owner *o, const struct range *r, bool gone)
 	}
 }
 
+static void set_punched(const struct owner *o)
+{
+	__atomic_store_n(&world->punched[o->id], true, __ATOMIC_RELAXED);
+}
+
 /* Unmap a range of a chunk, or what one of the shapes does not map. */
 static void punch(struct owner *o)
 {
@@ -484,6 +490,7 @@ static void punch(struct owner *o)
 		r = some_range(o, &o->rng);
 		set_hot(o, &r);
 		unmap(o, &r, gone);
+		set_punched(o);
 		return;
 	}
 	r = some_chunk(o, &o->rng);
@@ -499,6 +506,7 @@ static void punch(struct owner *o)
 		       !pthp_shape_maps(shape, run.end - r.start, o->n, 0, seed))
 			run.end++;
 		unmap(o, &run, gone);
+		set_punched(o);
 	}
 }
 
@@ -616,18 +624,18 @@ static void work(struct owner *o)
 {
 	struct range r;
 
-	if (one_in(&o->rng, 3, REFILL)) {
+	if (one_in(&o->rng, 2, REFILL)) {
 		r = some_chunk(o, &o->rng);
 		refill(o, &r);
 	}
 	if (one_in(&o->rng, 2, PUNCH))
 		punch(o);
-	if (one_in(&o->rng, 8, REWRITE)) {
+	if (one_in(&o->rng, 16, REWRITE)) {
 		r = some_range(o, &o->rng);
 		fill_range(o, &r);
 		count(REWRITE, 1);
 	}
-	if (one_in(&o->rng, 16, FORK))
+	if (one_in(&o->rng, 32, FORK))
 		fork_one(o);
 	if (one_in(&o->rng, 16, PROTECT))
 		protect_page(o);
@@ -637,7 +645,7 @@ static void work(struct owner *o)
 		free_lazily(o);
 
 	r = some_chunk(o, &o->rng);
-	look(o, &r, rnd(&o->rng) % 16 ? 128 : 1);
+	look(o, &r, rnd(&o->rng) % 32 ? 128 : 1);
 }
 
 /* ---- what migrates ---- */
@@ -687,17 +695,23 @@ static void bind_some(const struct owner *o, uint64_t *rng)
 	count(BIND, 1);
 }
 
+/* Mostly when there may be something that waits to be split */
 static void *mover(void *arg)
 {
 	struct helper *h = arg;
+	bool *punched = &world->punched[h->o.id];
 
 	let_allocations_fail();
 	while (!stopped()) {
+		if (!__atomic_exchange_n(punched, false, __ATOMIC_RELAXED) &&
+		    rnd(&h->rng) % 16) {
+			usleep(rnd(&h->rng) % 2048);
+			continue;
+		}
 		if (rnd(&h->rng) % 2)
 			move_some(&h->o, 0, &h->rng);
 		else
 			bind_some(&h->o, &h->rng);
-		usleep(rnd(&h->rng) % 4096);
 	}
 	return NULL;
 }
@@ -729,11 +743,11 @@ static void *outsider(void *arg)
 		if (!h->o.mem)
 			continue;
 		h->o.id = id;
-		if (rnd(&h->rng) % 4)
+		if (rnd(&h->rng) % 32)
 			move_some(&h->o, world->pids[id], &h->rng);
 		else
 			migrate_process(world->pids[id], rnd(&h->rng) % 2);
-		usleep(rnd(&h->rng) % 8192);
+		usleep(rnd(&h->rng) % 32768);
 	}
 	return NULL;
 }
@@ -795,7 +809,7 @@ static void *disturber(void *arg)
 		ring = syscall(__NR_io_uring_setup, 1, &params);
 	while (!stopped()) {
 		r = some_range(&h->o, &h->rng);
-		if (one_in(&h->rng, 8, PAGEOUT))
+		if (one_in(&h->rng, 16, PAGEOUT))
 			advise(&h->o, &r, MADV_PAGEOUT, PAGEOUT);
 		r = some_chunk(&h->o, &h->rng);
 		if (one_in(&h->rng, 16, COLLAPSE))
@@ -803,11 +817,11 @@ static void *disturber(void *arg)
 		if (one_in(&h->rng, 16, KSM))
 			advise(&h->o, &r, rnd(&h->rng) % 4 ? MADV_MERGEABLE :
 			       MADV_UNMERGEABLE, KSM);
-		if (one_in(&h->rng, 2, PIN))
+		if (one_in(&h->rng, 4, PIN))
 			pin(&h->o, &h->rng, pipefd);
-		if (one_in(&h->rng, 4, REGISTER))
+		if (one_in(&h->rng, 8, REGISTER))
 			pin_longterm(&h->o, &h->rng, ring);
-		usleep(rnd(&h->rng) % 4096);
+		usleep(rnd(&h->rng) % 8192);
 	}
 	if (pipefd[0] >= 0) {
 		close(pipefd[0]);
@@ -823,7 +837,7 @@ static void *compactor(void *arg)
 	while (!stopped()) {
 		if (put(COMPACT, "1"))
 			count(COMPACT_ALL, 1);
-		usleep(500000);
+		sleep(1);
 	}
 	return NULL;
 }
