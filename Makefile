@@ -47,6 +47,11 @@ kunit: deps	## KUnit on the patched kernel
 kselftest: deps	## our kselftests on TREE
 	@scripts/check kselftest
 
+.PHONY: kselftest-mm
+kselftest-mm:	## the kernel's own mm selftests on both kernels: what differs
+	@scripts/deps mm
+	@scripts/kselftest-mm
+
 .PHONY: demo
 demo: all	## the same as plain make
 
