@@ -13,7 +13,7 @@ CONFIG	?= test
 ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
-export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS MUTANT MUTANTS
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
@@ -52,6 +52,14 @@ demo: all	## the same as plain make
 .PHONY: check
 check: deps	## all tests: KUnit, kselftest on patched and on stock
 	@scripts/check-bases $(bases)
+
+.PHONY: mutate
+mutate: deps	## change the series line by line: do the tests notice?
+	@scripts/mutate
+
+.PHONY: coverage
+coverage: deps	## which lines of the series do the tests execute?
+	@scripts/coverage
 
 .PHONY: bench
 bench: deps	## guest instructions of both kernels, held against limits

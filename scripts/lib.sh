@@ -32,13 +32,22 @@ known_bases() {
 	echo "${names# }"
 }
 
+known_configs() {
+	local f names=
+	for f in "$top"/configs/*.config; do
+		f=${f##*/}
+		[ "$f" = base.config ] || names="$names ${f%.config}"
+	done
+	echo "${names# }"
+}
+
 [ -f "$top/bases/$base.conf" ] ||
 	die "unknown BASE=$base; there is: $(known_bases)"
 case $tree in stock|patched) ;; *) die "unknown TREE=$tree; there is: stock patched" ;; esac
 case $config in
-base) die "CONFIG=base is the common part; choose one of: test debug bench" ;;
+base) die "CONFIG=base is the common part; choose one of: $(known_configs)" ;;
 *)	[ -f "$top/configs/$config.config" ] ||
-		die "unknown CONFIG=$config; there is: test debug bench" ;;
+		die "unknown CONFIG=$config; there is: $(known_configs)" ;;
 esac
 # shellcheck source=bases/6.12.conf
 . "$top/bases/$base.conf"
@@ -85,6 +94,8 @@ if [ -n "$step" ] && [ "$tree" = patched ]; then
 	case $step in *[!0-9]*) die "STEP=$step is not a number" ;; esac
 	tree_name=patched-$step
 fi
+# OWN_TREE=name: the patched tree once more, for a script that changes it
+[ -z "${OWN_TREE:-}" ] || tree_name=patched-$OWN_TREE
 
 source_dir=$work/source
 tree_dir=$work/$tree_name
