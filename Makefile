@@ -13,7 +13,7 @@ CONFIG	?= test
 ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
-export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS HOURS
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
 
 .DEFAULT_GOAL := all
@@ -58,6 +58,14 @@ demo: all	## the same as plain make
 .PHONY: check
 check: deps	## all tests: KUnit, kselftest on patched and on stock
 	@scripts/each-base "check all" $(bases)
+
+.PHONY: mutate
+mutate: deps	## change the series line by line: do the tests notice?
+	@scripts/mutate
+
+.PHONY: coverage
+coverage: deps	## which lines of the series do the tests execute?
+	@scripts/coverage
 
 .PHONY: bench
 bench: deps	## guest instructions of both kernels, held against limits

@@ -32,12 +32,18 @@ known_bases() {
 	echo "${names# }"
 }
 
+known_configs() {
+	local f names=
+	for f in "$top"/configs/*.config; do
+		f=${f##*/}
+		[ "$f" = base.config ] || names="$names ${f%.config}"
+	done
+	echo "${names# }"
+}
+
 [ -f "$top/bases/$base.conf" ] ||
 	die "unknown BASE=$base; there is: $(known_bases)"
 case $tree in stock|patched) ;; *) die "unknown TREE=$tree; there is: stock patched" ;; esac
-known_configs() {
-	(cd "$top/configs" && printf '%s\n' *.config | sed 's/\.config$//; /^base$/d' | paste -sd' ')
-}
 if [ "$config" = base ] || [ ! -f "$top/configs/$config.config" ]; then
 	die "unknown CONFIG=$config; there is: $(known_configs)"
 fi
@@ -87,6 +93,8 @@ if [ -n "$step" ] && [ "$tree" = patched ]; then
 	case $step in *[!0-9]*) die "STEP=$step is not a number" ;; esac
 	tree_name=step
 fi
+# OWN_TREE=name: the patched tree once more, for a script that changes it
+[ -z "${OWN_TREE:-}" ] || tree_name=patched-$OWN_TREE
 
 source_dir=$work/source
 tree_dir=$work/$tree_name

@@ -110,3 +110,19 @@ first_failing_hunk() {
 		sed -n 's/^error: patch failed: //p; s/^error: \(.*: does not exist.*\)/\1/p' |
 		sed -n 1p
 }
+
+# files of the kernel's own that the series changes code in
+series_touched() {
+	git -C "$repo" diff --diff-filter=M --name-only base HEAD -- '*.[ch]' \
+		':!tools' ':!Documentation' ':!include/trace'
+}
+
+# Each line of <file>, and which patch it is of: "commit line) text". What is only
+# moved (-M) is not the series' own.
+series_blame() {
+	git -C "$repo" blame -s -l -M base..HEAD -- "$1"
+}
+
+series_commits() {
+	git -C "$repo" rev-list --reverse base..HEAD | paste -sd' '
+}
