@@ -1366,10 +1366,10 @@ static void run(struct __test_metadata *_metadata,
 	struct pthp_vmstat before, d;
 	pid_t pid, parent = getpid();
 	struct levels levels;
-	char line[512];
+	long swapped = get_named("/proc/vmstat", "pswpout");
+	char line[512], merged[32] = "no";
 	unsigned int i;
-	int status;
-	int len;
+	int status, len;
 
 	settle();
 	ASSERT_TRUE(levels_read(&levels));
@@ -1391,6 +1391,8 @@ static void run(struct __test_metadata *_metadata,
 	}
 	for (i = 0; i < 10 * self->seconds && !stopped(); i++)
 		usleep(100000);
+	get(KSM_SYSFS "pages_sharing", merged, sizeof(merged));
+	merged[strcspn(merged, "\n")] = '\0';
 	stop();
 	for (i = 0; i < ARRAY_SIZE(jobs); i++) {
 		if (threads[i])
@@ -1410,7 +1412,9 @@ static void run(struct __test_metadata *_metadata,
 		len += snprintf(line + len, sizeof(line) - len, " %s=%lu",
 				op_names[i], world->ops[i]);
 	TH_LOG("done:%s", line);
-	TH_LOG("looked at %lu pages", world->looked);
+	TH_LOG("looked at %lu pages; swapped out %ld; KSM shared %s at the end",
+	       world->looked, get_named("/proc/vmstat", "pswpout") - swapped,
+	       merged);
 	TH_LOG("pgmigrate_fail: %ld, thp_migration_success: %ld",
 	       d.v[PTHP_PGMIGRATE_FAIL], d.v[PTHP_THP_MIGRATION_SUCCESS]);
 
