@@ -75,6 +75,7 @@
 #define NR_CHUNKS	4		/* of each owner: a THP, or a range of 64K folios */
 #define NR_NAMED	16		/* pages in one call of move_pages(2) */
 #define SWAP_BYTES	(96ul << 20)
+#define MAX_THP_BYTES	(32ul << 20)
 
 #define THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
 #define KSM_SYSFS	"/sys/kernel/mm/ksm/"
@@ -1183,6 +1184,8 @@ FIXTURE_SETUP(partial_thp_stress)
 		SKIP(return, "needs root");
 	if (!thp_is_enabled() || !pthp_pmd_order())
 		SKIP(return, "transparent huge pages are not enabled");
+	if (read_pmd_pagesize() > MAX_THP_BYTES)
+		SKIP(return, "THPs are too large to have many");
 	if (!pthp_two_nodes(&world->nodes[0], &world->nodes[1]))
 		SKIP(return, "needs two nodes with memory");
 	if (!pthp_vmstat_read(&vmstat))
