@@ -728,6 +728,8 @@ static void *outsider(void *arg)
 	return NULL;
 }
 
+/* ---- an owner, all day ---- */
+
 static void work(struct owner *o)
 {
 	struct range r;
