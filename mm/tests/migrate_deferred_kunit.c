@@ -22,9 +22,11 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
+#include <linux/shmem_fs.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
@@ -328,9 +330,58 @@ static void plan_random(struct kunit *test)
 	}
 }
 
+#ifdef CONFIG_MEMCG
+static void no_release(struct percpu_ref *ref)
+{
+}
+
+/* C7: each piece is charged to the memcg of the folio, and holds a reference */
+static void plan_charges(struct kunit *test)
+{
+	DECLARE_BITMAP(starts, 16) = { 0x1f11 };
+	struct mem_cgroup *memcg;
+	struct percpu_ref *ref;
+	struct folio *folio;
+	int i, wrong = 0;
+	long refs;
+
+	memcg = kunit_kzalloc(test, sizeof(*memcg), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, memcg);
+	ref = &memcg->css.refcnt;
+	KUNIT_ASSERT_EQ(test, percpu_ref_init(ref, no_release,
+					      PERCPU_REF_INIT_ATOMIC, GFP_KERNEL), 0);
+	refs = atomic_long_read(&ref->data->count);
+	folio = folio_alloc(GFP_KERNEL, 4);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+
+	/* Nobody's */
+	split_folio_memcg(folio, starts, 16);
+	for (i = 0; i < 16; i++)
+		wrong += folio_page(folio, i)->memcg_data != 0;
+	KUNIT_EXPECT_EQ(test, wrong, 0);
+
+	folio->memcg_data = (unsigned long)memcg;
+	split_folio_memcg(folio, starts, 16);
+	for (i = 0; i < 16; i++) {
+		wrong += folio_page(folio, i)->memcg_data !=
+			 (test_bit(i, starts) ? (unsigned long)memcg : 0);
+		folio_page(folio, i)->memcg_data = 0;
+	}
+	KUNIT_EXPECT_EQ(test, wrong, 0);
+	KUNIT_EXPECT_EQ(test, atomic_long_read(&ref->data->count),
+			refs + bitmap_weight(starts, 16) - 1);
+
+	folio_put(folio);
+	percpu_ref_exit(ref);
+}
+
+#endif
 static struct kunit_case plan_test_cases[] = {
 	KUNIT_CASE(plan_exhaustive),
 	KUNIT_CASE(plan_random),
+#ifdef CONFIG_MEMCG
+	KUNIT_CASE(plan_charges),
+#endif
 	{}
 };
 
@@ -454,15 +505,19 @@ static long nr_isolated(void)
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
-static long nr_partially_mapped(void)
+static long nr_mthp(unsigned int order, enum mthp_stat_item item)
 {
 	long nr = 0;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		nr += per_cpu(mthp_stats, cpu).stats[HPAGE_PMD_ORDER]
-				[MTHP_STAT_NR_ANON_PARTIALLY_MAPPED];
+		nr += per_cpu(mthp_stats, cpu).stats[order][item];
 	return nr;
+}
+
+static long nr_partially_mapped(void)
+{
+	return nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED);
 }
 
 #endif
@@ -767,6 +822,131 @@ static void split_and_migrate(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/* C9: all others split to pieces of one order, by the same code.  Stock passes. */
+static void split_to_one_order(struct kunit *test)
+{
+	struct folio *folio, *piece;
+	int i, wrong = 0, err;
+	long thps, pieces;
+
+	folio = thp_make(test, 0);
+	folio_get(folio);
+	folio_lock(folio);
+#ifdef CONFIG_MEMORY_FAILURE
+	SetPageHWPoison(folio_page(folio, 1));
+	SetPageHWPoison(folio_page(folio, 200));
+	folio_set_has_hwpoisoned(folio);
+#endif
+	thps = nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON);
+	pieces = nr_mthp(4, MTHP_STAT_NR_ANON);
+	err = split_huge_page_to_list_to_order(&folio->page, NULL, 4);
+	thps -= nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON);
+	pieces -= nr_mthp(4, MTHP_STAT_NR_ANON);
+	KUNIT_EXPECT_EQ(test, err, 0);
+	KUNIT_EXPECT_EQ(test, thps, 1);
+	KUNIT_EXPECT_EQ(test, pieces, -HPAGE_PMD_NR / 16);
+	for (i = 0; i < HPAGE_PMD_NR; i += 16) {
+		piece = page_folio(folio_page(folio, i));
+		wrong += folio_order(piece) != 4;
+#ifdef CONFIG_MEMORY_FAILURE
+		wrong += folio_test_has_hwpoisoned(piece) != (!i || i == 192);
+		folio_clear_has_hwpoisoned(piece);
+		ClearPageHWPoison(folio_page(folio, i + 1));
+		ClearPageHWPoison(folio_page(folio, i + 8));
+#endif
+	}
+	KUNIT_EXPECT_EQ(test, wrong, 0);
+	expect_pages(test, 0, whole, folio_nid(folio), 4);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+/* C3: whoever wants to split what is all mapped, or not at all, lost a race */
+static void nothing_to_split(struct kunit *test)
+{
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	folio_get(folio);
+	folio_lock(folio);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	/* By PTEs, as in thp_make_pte_mapped() */
+	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	expect_pages(test, 0, whole, folio_nid(folio), HPAGE_PMD_ORDER);
+	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, list_empty(&list));
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+#ifdef CONFIG_MEMORY_FAILURE
+/*
+ * C3: the page allocator keeps a poisoned page out if it is freed on its own, and
+ * only then.
+ */
+static void poisoned_page_is_kept_out(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	struct page *page;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	page = folio_page(folio, HPAGE_PMD_NR - 7);
+	isolate(test, folio, &list);
+	SetPageHWPoison(page);
+	folio_set_has_hwpoisoned(folio);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_pages(test, 0, half, dst.nid, 0);
+	expect_not_isolated(test);
+
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+	KUNIT_ASSERT_EQ(test, page_ref_count(page), 0);
+	KUNIT_ASSERT_EQ(test, compound_order(compound_head(page)), 0);
+	ClearPageHWPoison(page);
+	set_page_refcounted(page);
+	__free_page(page);
+}
+
+#endif
+#endif
+/* C3, C6: unmapped pages are freed, whatever the LRU made of their folio */
+static void unmapped_are_freed(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+	if (c->mode == MIGRATE_ASYNC)
+		folio_set_active(folio);
+	else
+		folio_set_unevictable(folio);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, half, &dst);
+
+	/* All of it, and before it is looked at: that counts as moved */
+	dst = dst_init();
+	isolate(test, thp_make(test, 1), &list);
+	advise(test, thp_addr(test, 1), HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_not_isolated(test);
+}
+
 /* C9: a whole THP migrates as ever, though it is queued (as underused) */
 static void whole_is_left_alone(struct kunit *test)
 {
@@ -856,6 +1036,79 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
 	expect_moved(test, 0, whole, &dst);
 	expect_not_isolated(test);
+}
+
+/* What the pages from @addr to @end were written by thp_make(), or likewise */
+static void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
+{
+	unsigned long token;
+
+	for (; addr < end; addr += PAGE_SIZE) {
+		KUNIT_ASSERT_EQ(test, get_user(token, user_word(addr)), 0);
+		KUNIT_ASSERT_EQ(test, token, page_token(addr));
+	}
+}
+
+/*
+ * C8, C9: a THP of a file, mapped by PTEs in two page tables but for its last page,
+ * is mapped again as it was, and not queued; or is split if there is no
+ * destination of its size.  Stock passes.
+ */
+static void file_thp_moves(struct kunit *test)
+{
+	unsigned long addr = thp_addr(test, 0) + 5 * PAGE_SIZE, i;
+	unsigned long len = HPAGE_PMD_SIZE - PAGE_SIZE;
+	struct file_system_type *type = get_fs_type("tmpfs");
+	struct dst dst = dst_init();
+	char options[] = "huge=always";
+	struct vfsmount *mnt;
+	struct folio *folio;
+	struct file *file;
+	LIST_HEAD(list);
+
+	if (!type || !IS_ENABLED(CONFIG_SHMEM))
+		kunit_skip(test, "no tmpfs");
+	mnt = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(mnt));
+	file = shmem_file_setup_with_mnt(mnt, "kunit", HPAGE_PMD_SIZE, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	/* A fault at such an address does not ask for a THP */
+	KUNIT_ASSERT_EQ(test, vfs_fallocate(file, 0, 0, HPAGE_PMD_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, vm_mmap(file, addr, HPAGE_PMD_SIZE,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	for (i = addr; i < addr + HPAGE_PMD_SIZE; i += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, put_user(page_token(i), user_word(i)), 0);
+	folio = folio_at(test, addr);
+	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	advise(test, addr + len, PAGE_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	folio = folio_at(test, addr);
+	KUNIT_EXPECT_EQ(test, folio_nid(folio), dst.nid);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+	expect_tokens(test, addr, addr + len);
+
+	isolate(test, folio, &list);
+	dst.nid = 0;
+	dst.refuse_large = true;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_tokens(test, addr, addr + len);
+	folio = folio_at(test, addr);
+	KUNIT_EXPECT_EQ(test, folio_nid(folio), 0);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), 0);
+	expect_not_isolated(test);
+
+	vm_munmap(addr, HPAGE_PMD_SIZE);
+	fput(file);
+	kern_unmount(mnt);
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
@@ -955,6 +1208,13 @@ static void shrinker_keeps_locked(struct kunit *test)
 	folio_get(folio);
 	drop_slab();
 	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+	folio_put(folio);
+
+	/* One that is partially mapped stays queued whatever is in the way. */
+	folio = thp_make_partial(test, 1, half);
+	folio_get(folio);
+	drop_slab();
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
 	folio_put(folio);
 	khugepaged_max_ptes_none = max_ptes_none;
 }
@@ -1064,6 +1324,62 @@ static void split_fails_on_lock(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
 	folio_unlock(folio);
 	expect_failed_whole(test, &list, folio, &dst);
+
+	expect_migrates_now(test, &list, &dst, MIGRATE_ASYNC);
+}
+
+/*
+ * C5: in reclaim no mode waits for the lock, and MIGRATE_SYNC_LIGHT does not if it
+ * may take I/O.  Stock goes on and tries to migrate the folio whole.
+ */
+static void split_fails_on_lock_sync(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct folio *folio;
+	unsigned int flags;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+
+	folio_lock(folio);
+	flags = memalloc_noreclaim_save();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	memalloc_noreclaim_restore(flags);
+	expect_failed_whole(test, &list, folio, &dst);
+
+	if (c->mode == MIGRATE_SYNC_LIGHT) {
+		folio_clear_uptodate(folio);
+		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+		folio_mark_uptodate(folio);
+		expect_failed_whole(test, &list, folio, &dst);
+	}
+	folio_unlock(folio);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/*
+ * C5: under writeback, which only MIGRATE_SYNC waits for, and no other mode tries
+ * again.  Stock goes on and tries to migrate the folio whole.
+ */
+static void split_fails_on_writeback(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+
+	folio_start_writeback(folio);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
+	expect_failed_whole(test, &list, folio, &dst);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_SYNC_LIGHT, NULL),
+			1);
+	expect_failed_whole(test, &list, folio, &dst);
+	folio_end_writeback(folio);
 
 	expect_migrates_now(test, &list, &dst, MIGRATE_ASYNC);
 }
@@ -1218,12 +1534,32 @@ static void piece_gets_all_passes(struct kunit *test)
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/* What the event mm_migrate_pages says of splits */
+struct splits {
+	struct task_struct *task;
+	unsigned long thps, folios;
+};
+
+static void splits_probe(void *data, unsigned long succeeded, unsigned long failed,
+			 unsigned long thp_succeeded, unsigned long thp_failed,
+			 unsigned long thp_split, unsigned long large_folio_split,
+			 enum migrate_mode mode, int reason)
+{
+	struct splits *splits = data;
+
+	if (current != splits->task)
+		return;
+	splits->thps += thp_split;
+	splits->folios += large_folio_split;
+}
+
 /*
- * C3, C5: a large piece that is unmapped in part before its turn comes waits to
- * be split in its turn, and is.
+ * C3, C5, C7: a large piece that is unmapped in part before its turn comes waits
+ * to be split in its turn, and is.  That is another split, but not of a THP.
  */
 static void piece_is_split_again(struct kunit *test)
 {
+	struct splits splits = { .task = current };
 	struct shape shape = blocks;
 	struct dst dst = dst_init();
 	struct folio *folio;
@@ -1235,8 +1571,13 @@ static void piece_is_split_again(struct kunit *test)
 	/* The first 16 pages have had their turn by then, or come last. */
 	dst.zap_call = 0;
 	dst.zap_addr = thp_addr(test, 0) + (HPAGE_PMD_NR / 2 + 15) * PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_pages(splits_probe, &splits), 0);
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	unregister_trace_mm_migrate_pages(splits_probe, &splits);
+	tracepoint_synchronize_unregister();
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, splits.thps, 1);
+	KUNIT_EXPECT_EQ(test, splits.folios, 2);
 	expect_events(test, HPAGE_PMD_NR / 2 - 1, 0, 0, 0, 1);
 	KUNIT_EXPECT_EQ(test, dst.nr_pages, HPAGE_PMD_NR / 2 - 1);
 	/* Of the 16 pages, 8, 4, and 3 single ones are left. */
@@ -1318,19 +1659,23 @@ static void expect_traced(struct kunit *test, struct traced *traced, int nr,
 /* C10: each decision about a folio on the queue is traced, and no other */
 static void decisions_are_traced(struct kunit *test)
 {
-	struct folio *part, *stale;
+	struct folio *part, *stale, *stale_pmd;
 	struct dst dst = dst_init();
 	struct traced traced = { .task = current };
 	LIST_HEAD(whole_list);
 	LIST_HEAD(part_list);
 	LIST_HEAD(stale_list);
+	LIST_HEAD(stale_pmd_list);
 
 	part = thp_make_partial(test, 0, half);
 	stale = thp_make_pte_mapped(test, 1);
 	deferred_split_folio(stale, true);
+	stale_pmd = thp_make(test, 3);
+	deferred_split_folio(stale_pmd, true);
 	isolate(test, thp_make(test, 2), &whole_list);
 	isolate(test, part, &part_list);
 	isolate(test, stale, &stale_list);
+	isolate(test, stale_pmd, &stale_pmd_list);
 	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_split_pending(trace_probe,
 								      &traced), 0);
 
@@ -1348,6 +1693,9 @@ static void decisions_are_traced(struct kunit *test)
 
 	migrate_mode(&stale_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, stale, HPAGE_PMD_NR, 0);
+
+	migrate_mode(&stale_pmd_list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 1, stale_pmd, HPAGE_PMD_NR, 0);
 
 	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);
 	tracepoint_synchronize_unregister();
@@ -1450,12 +1798,19 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
+	KUNIT_CASE(split_to_one_order),
+	KUNIT_CASE(nothing_to_split),
+#ifdef CONFIG_MEMORY_FAILURE
+	KUNIT_CASE_PARAM(poisoned_page_is_kept_out, mode_gen_params),
 #endif
+#endif
+	KUNIT_CASE_PARAM(unmapped_are_freed, mode_gen_params),
 	/* What is not */
 	KUNIT_CASE_PARAM(whole_is_left_alone, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
+	KUNIT_CASE_PARAM(file_thp_moves, mode_gen_params),
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
@@ -1467,6 +1822,8 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(split_fails_on_reference, mode_gen_params),
 	KUNIT_CASE_PARAM(split_fails_on_shrinker_list, mode_gen_params),
 	KUNIT_CASE(split_fails_on_lock),
+	KUNIT_CASE_PARAM(split_fails_on_lock_sync, sync_mode_gen_params),
+	KUNIT_CASE(split_fails_on_writeback),
 	KUNIT_CASE_PARAM(split_waits_for_lock, sync_mode_gen_params),
 	/* Pieces that fail */
 	KUNIT_CASE_PARAM(no_destination, mode_gen_params),
