@@ -10,21 +10,6 @@
 #include <linux/memcontrol.h>
 #include <linux/rmap.h>
 
-#ifndef KUNIT_ARRAY_PARAM_DESC
-#define KUNIT_ARRAY_PARAM_DESC(name, array, desc_member)		\
-	static const void *name##_gen_params(const void *prev, char *desc)	\
-	{								\
-		const typeof((array)[0]) *next = (array);		\
-									\
-		if (prev)						\
-			next = (const typeof((array)[0]) *)prev + 1;	\
-		if (next - (array) >= ARRAY_SIZE(array))		\
-			return NULL;					\
-		strscpy(desc, next->desc_member, KUNIT_PARAM_DESC_SIZE);	\
-		return next;						\
-	}
-#endif
-
 /* 0 meant success, until 6.6 or so */
 static inline bool isolate_lru(struct folio *folio)
 {

@@ -104,7 +104,12 @@ static const struct check_case check_cases[] = {
 	},
 };
 
-KUNIT_ARRAY_PARAM_DESC(check, check_cases, desc);
+static void check_desc(const struct check_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(check, check_cases, check_desc);
 
 static void check_pending(struct kunit *test)
 {
@@ -206,7 +211,12 @@ static const struct mapped_case mapped_cases[] = {
 	},
 };
 
-KUNIT_ARRAY_PARAM_DESC(mapped, mapped_cases, desc);
+static void mapped_desc(const struct mapped_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(mapped, mapped_cases, mapped_desc);
 
 static void mapped_pages(struct kunit *test)
 {
@@ -736,7 +746,12 @@ static const struct mode_case modes[] = {
 	{ .desc = "MIGRATE_SYNC", .mode = MIGRATE_SYNC },
 };
 
-KUNIT_ARRAY_PARAM_DESC(mode, modes, desc);
+static void mode_desc(const struct mode_case *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(mode, modes, mode_desc);
 
 /* The modes that wait */
 static const struct mode_case *const sync_modes = &modes[1];
@@ -775,7 +790,12 @@ static const struct shape shapes[] = {
 	{ "7 of 8", 8, 7 },
 };
 
-KUNIT_ARRAY_PARAM_DESC(shape, shapes, desc);
+static void shape_desc(const struct shape *c, char *desc)
+{
+	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(shape, shapes, shape_desc);
 
 /*
  * C3, C6, C7: the mapped pages move, in the largest folios that hold no other,
