@@ -781,18 +781,26 @@ static int migrate(struct kunit *test, struct list_head *list, struct dst *dst)
 	return migrate_mode(list, dst, c->mode, NULL);
 }
 
-static const struct shape shapes[] = {
-	half, one, alternate, blocks,
-	{ "three quarters", HPAGE_PMD_NR, HPAGE_PMD_NR / 4 * 3 },
-	{ "all but the last page", HPAGE_PMD_NR, HPAGE_PMD_NR - 1 },
-	{ "every other 4 pages", 8, 4 },
-	{ "pairs", 4, 2 },
-	{ "7 of 8", 8, 7 },
+static const struct shape three_quarters = {
+	"three quarters", HPAGE_PMD_NR, HPAGE_PMD_NR / 4 * 3
 };
 
-static void shape_desc(const struct shape *c, char *desc)
+static const struct shape all_but_last = {
+	"all but the last page", HPAGE_PMD_NR, HPAGE_PMD_NR - 1
+};
+
+static const struct shape fours = { "every other 4 pages", 8, 4 };
+static const struct shape pairs = { "pairs", 4, 2 };
+static const struct shape sevens = { "7 of 8", 8, 7 };
+
+static const struct shape *shapes[] = {
+	&half, &one, &alternate, &blocks, &three_quarters, &all_but_last,
+	&fours, &pairs, &sevens,
+};
+
+static void shape_desc(const struct shape * const *shape, char *desc)
 {
-	strscpy(desc, c->desc, KUNIT_PARAM_DESC_SIZE);
+	strscpy(desc, (*shape)->desc, KUNIT_PARAM_DESC_SIZE);
 }
 
 KUNIT_ARRAY_PARAM(shape, shapes, shape_desc);
@@ -804,7 +812,7 @@ KUNIT_ARRAY_PARAM(shape, shapes, shape_desc);
  */
 static void pieces_are_largest(struct kunit *test)
 {
-	const struct shape *shape = test->param_value;
+	const struct shape *shape = *(const struct shape **)test->param_value;
 	unsigned int i, nr = nr_mapped_in(*shape), pieces = 0, succeeded;
 	struct dst dst = dst_init();
 	LIST_HEAD(list);
