@@ -793,7 +793,7 @@ static const struct shape fours = { "every other 4 pages", 8, 4 };
 static const struct shape pairs = { "pairs", 4, 2 };
 static const struct shape sevens = { "7 of 8", 8, 7 };
 
-static const struct shape *shapes[] = {
+static const struct shape * const shapes[] = {
 	&half, &one, &alternate, &blocks, &three_quarters, &all_but_last,
 	&fours, &pairs, &sevens,
 };
@@ -812,7 +812,7 @@ KUNIT_ARRAY_PARAM(shape, shapes, shape_desc);
  */
 static void pieces_are_largest(struct kunit *test)
 {
-	const struct shape *shape = *(const struct shape **)test->param_value;
+	const struct shape *shape = *(const struct shape * const *)test->param_value;
 	unsigned int i, nr = nr_mapped_in(*shape), pieces = 0, succeeded;
 	struct dst dst = dst_init();
 	LIST_HEAD(list);
