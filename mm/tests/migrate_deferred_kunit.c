@@ -22,11 +22,15 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/mount.h>
+#endif
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/shmem_fs.h>
+#endif
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
@@ -1066,6 +1070,7 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /* What the pages from @addr to @end were written by thp_make(), or likewise */
 static void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
 {
@@ -1139,7 +1144,6 @@ static void file_thp_moves(struct kunit *test)
 	kern_unmount(mnt);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C2: a page that is unmapped while a migration entry stands in for its mapping
  * is missed when the entries are removed: the destination is queued.
@@ -1840,7 +1844,9 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(file_thp_moves, mode_gen_params),
+#endif
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
