@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced, with pipefail set: run commands that end with "N passed, N failed",
+# and add up.
+# shellcheck shell=bash
+
+passed=0 failed=0
+tally_log=$(mktemp)
+trap 'rm -f "$tally_log"' EXIT
+
+# tally <command...>: one that ends in another way has failed once
+tally() {
+	local p f rc=0
+	"$@" | tee "$tally_log" || rc=1
+	# make adds a line of its own when a test fails
+	if read -r p _ f _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$tally_log" | tail -n 1); then
+		passed=$((passed + p)) failed=$((failed + f))
+		[ $rc -eq 0 ] || [ "$f" -gt 0 ] || failed=$((failed + 1))
+	else
+		echo "did not get to its end: $*" >&2
+		failed=$((failed + 1))
+	fi
+}
+
+# The verdict, and the status to end with
+tally_end() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
