@@ -162,6 +162,11 @@ run_logged() {
 	say "$what ... $(elapsed $((SECONDS - start))), log ${log#"$top"/}"
 }
 
+# what guest/init is to run, from the paths of the programs
+guest_run() {
+	sed 's|.*/||' <<<"$1" | paste -sd,
+}
+
 # kernel makefiles see only what is on their command line
 kmake() {
 	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT \

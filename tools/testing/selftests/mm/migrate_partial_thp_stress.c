@@ -315,16 +315,24 @@ static struct range some_chunk(const struct owner *o, uint64_t *rng)
 	return (struct range){ chunk * o->n, (chunk + 1) * o->n };
 }
 
-/* A range in one chunk, short ones more often than long ones */
-static struct range some_range(const struct owner *o, uint64_t *rng)
+/* A range in a chunk, short ones more often than long ones */
+static struct range part_of(const struct range *chunk, const struct owner *o,
+			    uint64_t *rng)
 {
-	struct range r = some_chunk(o, rng);
 	unsigned int len = 1 + rnd(rng) % (o->n >> rnd(rng) % ffsl(o->n));
+	struct range r = *chunk;
 
 	r.start += rnd(rng) % o->n;
 	if (r.end > r.start + len)
 		r.end = r.start + len;
 	return r;
+}
+
+static struct range some_range(const struct owner *o, uint64_t *rng)
+{
+	struct range chunk = some_chunk(o, rng);
+
+	return part_of(&chunk, o, rng);
 }
 
 /*
@@ -482,34 +490,33 @@ static void unmap(struct owner *o, const struct range *r, bool gone)
 	}
 }
 
-/* Unmap a range of a chunk, or what one of the shapes does not map. */
-static void punch(struct owner *o)
+/* Unmap a part of a chunk, or what one of the shapes does not map. */
+static void punch(struct owner *o, const struct range *chunk)
 {
 	bool gone = rnd(&o->rng) % 2;
 	unsigned int seed, shape, i;
 	struct range r, run;
 
 	count(PUNCH, 1);
+	set_hot(o, chunk);
 	if (rnd(&o->rng) % 4) {
-		r = some_range(o, &o->rng);
-		set_hot(o, &r);
+		r = part_of(chunk, o, &o->rng);
 		/* That waits for a migration to end, and not a bit longer. */
 		look_at(o, r.start, PTHP_WORDS);
 		unmap(o, &r, gone);
 		set_changed(o);
 		return;
 	}
-	r = some_chunk(o, &o->rng);
-	set_hot(o, &r);
 	seed = rnd(&o->rng);
 	shape = 1 + rnd(&o->rng) % (PTHP_NR_SHAPES - 1);
-	for (i = 0; i < o->n; i = run.end - r.start) {
-		run.start = r.start + i;
+	for (i = 0; i < o->n; i = run.end - chunk->start) {
+		run.start = chunk->start + i;
 		run.end = run.start + 1;
 		if (pthp_shape_maps(shape, i, o->n, 0, seed))
 			continue;
-		while (run.end < r.end &&
-		       !pthp_shape_maps(shape, run.end - r.start, o->n, 0, seed))
+		while (run.end < chunk->end &&
+		       !pthp_shape_maps(shape, run.end - chunk->start, o->n, 0,
+					seed))
 			run.end++;
 		unmap(o, &run, gone);
 		set_changed(o);
@@ -604,7 +611,8 @@ static void child_of(struct owner *o)
 	o->rng = pthp_mix(o->rng);
 	for (i = 0; i < rounds && !stopped(); i++) {
 		look_at_all(o, 128);
-		punch(o);
+		r = some_chunk(o, &o->rng);
+		punch(o, &r);
 		r = some_range(o, &o->rng);
 		fill_range(o, &r);
 		usleep(rnd(&o->rng) % 8192);
@@ -734,14 +742,13 @@ static void *outsider(void *arg)
 
 static void work(struct owner *o)
 {
-	struct range r;
+	struct range r = some_chunk(o, &o->rng);
 
-	if (one_in(&o->rng, 2, REFILL)) {
-		r = some_chunk(o, &o->rng);
+	/* THPs do not last: one that is to be unmapped in part is a new one */
+	if (one_in(&o->rng, 2, REFILL))
 		refill(o, &r);
-	}
 	if (one_in(&o->rng, 2, PUNCH)) {
-		punch(o);
+		punch(o, &r);
 		/* before the shrinker gets there, or others that migrate */
 		if (one_in(&o->rng, 2, MOVE))
 			move_some(o, 0, &o->rng);
