@@ -855,18 +855,19 @@ static void split_and_migrate(struct kunit *test)
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
-/* C9: all others split to pieces of one order, by the same code.  Stock passes. */
-static void split_to_one_order(struct kunit *test)
+/* @poisoned: the page with errors in the head's piece, if any; 200 has some, too */
+static void split_to_order_4(struct kunit *test, int thp, int poisoned)
 {
 	struct folio *folio, *piece;
 	int i, wrong = 0, err;
 	long thps, pieces;
 
-	folio = thp_make(test, 0);
+	folio = thp_make(test, thp);
 	folio_get(folio);
 	folio_lock(folio);
 #ifdef CONFIG_MEMORY_FAILURE
-	SetPageHWPoison(folio_page(folio, 1));
+	if (poisoned)
+		SetPageHWPoison(folio_page(folio, poisoned));
 	SetPageHWPoison(folio_page(folio, 200));
 	folio_set_has_hwpoisoned(folio);
 #endif
@@ -882,16 +883,24 @@ static void split_to_one_order(struct kunit *test)
 		piece = page_folio(folio_page(folio, i));
 		wrong += folio_order(piece) != 4;
 #ifdef CONFIG_MEMORY_FAILURE
-		wrong += folio_test_has_hwpoisoned(piece) != (!i || i == 192);
+		wrong += folio_test_has_hwpoisoned(piece) !=
+			 ((!i && poisoned) || i == 192);
 		folio_clear_has_hwpoisoned(piece);
 		ClearPageHWPoison(folio_page(folio, i + 1));
 		ClearPageHWPoison(folio_page(folio, i + 8));
 #endif
 	}
 	KUNIT_EXPECT_EQ(test, wrong, 0);
-	expect_pages(test, 0, whole, folio_nid(folio), 4);
+	expect_pages(test, thp, whole, folio_nid(folio), 4);
 	folio_unlock(folio);
 	folio_put(folio);
+}
+
+/* C9: all others split to pieces of one order, by the same code.  Stock passes. */
+static void split_to_one_order(struct kunit *test)
+{
+	split_to_order_4(test, 0, 1);
+	split_to_order_4(test, 1, 0);
 }
 
 /* C3: whoever wants to split what is all mapped, or not at all, lost a race */
