@@ -854,6 +854,28 @@ static void split_and_migrate(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/* C3: a page of zeroes that is mapped moves; it is not what was unmapped */
+static void zeroes_are_kept(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	unsigned long addr;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, alternate);
+	addr = thp_addr(test, 0) + 2 * PAGE_SIZE;
+	/* its token is all that the page contains */
+	KUNIT_ASSERT_EQ(test, put_user(0UL, user_word(addr)), 0);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_FALSE(test, is_zero_pfn(folio_pfn(folio_at(test, addr))));
+	KUNIT_ASSERT_EQ(test, put_user(page_token(addr), user_word(addr)), 0);
+	expect_moved(test, 0, alternate, &dst);
+	expect_not_isolated(test);
+}
+
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /* @poisoned: the page with errors in the head's piece, if any; 200 has some, too */
 static void split_to_order_4(struct kunit *test, int thp, int poisoned)
@@ -1837,6 +1859,7 @@ static struct kunit_case migrate_test_cases[] = {
 	/* What is split, and into what */
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
+	KUNIT_CASE_PARAM(zeroes_are_kept, mode_gen_params),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
