@@ -164,7 +164,7 @@ run_logged() {
 
 # what guest/init is to run, from the paths of the programs
 guest_run() {
-	sed 's|.*/||' <<<"$1" | paste -sd,
+	xargs -n 1 basename <<<"$1" | paste -sd,
 }
 
 # kernel makefiles see only what is on their command line
