@@ -162,6 +162,9 @@ run_logged() {
 	say "$what ... $(elapsed $((SECONDS - start))), log ${log#"$top"/}"
 }
 
+# memory blocks that can go offline, and an area for CMA before them
+offline_options=(movablecore=1G cma=128M)
+
 # what guest/init is to run, from the paths of the programs
 guest_run() {
 	xargs -n 1 basename <<<"$1" | paste -sd,
