@@ -877,8 +877,8 @@ static void zeroes_are_kept(struct kunit *test)
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
-/* @poisoned: the page with errors in the head's piece, if any; 200 has some, too */
-static void split_to_order_4(struct kunit *test, int thp, int poisoned)
+/* Page 200 has errors, and page 1, in the head's piece, if @head_poisoned. */
+static void split_to_order_4(struct kunit *test, int thp, bool head_poisoned)
 {
 	struct folio *folio, *piece;
 	int i, wrong = 0, err;
@@ -888,8 +888,8 @@ static void split_to_order_4(struct kunit *test, int thp, int poisoned)
 	folio_get(folio);
 	folio_lock(folio);
 #ifdef CONFIG_MEMORY_FAILURE
-	if (poisoned)
-		SetPageHWPoison(folio_page(folio, poisoned));
+	if (head_poisoned)
+		SetPageHWPoison(folio_page(folio, 1));
 	SetPageHWPoison(folio_page(folio, 200));
 	folio_set_has_hwpoisoned(folio);
 #endif
@@ -906,7 +906,7 @@ static void split_to_order_4(struct kunit *test, int thp, int poisoned)
 		wrong += folio_order(piece) != 4;
 #ifdef CONFIG_MEMORY_FAILURE
 		wrong += folio_test_has_hwpoisoned(piece) !=
-			 ((!i && poisoned) || i == 192);
+			 ((!i && head_poisoned) || i == 192);
 		folio_clear_has_hwpoisoned(piece);
 		ClearPageHWPoison(folio_page(folio, i + 1));
 		ClearPageHWPoison(folio_page(folio, i + 8));
@@ -921,8 +921,8 @@ static void split_to_order_4(struct kunit *test, int thp, int poisoned)
 /* C9: all others split to pieces of one order, by the same code.  Stock passes. */
 static void split_to_one_order(struct kunit *test)
 {
-	split_to_order_4(test, 0, 1);
-	split_to_order_4(test, 1, 0);
+	split_to_order_4(test, 0, true);
+	split_to_order_4(test, 1, false);
 }
 
 /* C3: whoever wants to split what is all mapped, or not at all, lost a race */

@@ -495,7 +495,7 @@ static void punch(struct owner *o, const struct range *chunk)
 {
 	bool gone = rnd(&o->rng) % 2;
 	unsigned int seed, shape, i;
-	struct range r, run;
+	struct range r;
 
 	count(PUNCH, 1);
 	set_hot(o, chunk);
@@ -509,16 +509,16 @@ static void punch(struct owner *o, const struct range *chunk)
 	}
 	seed = rnd(&o->rng);
 	shape = 1 + rnd(&o->rng) % (PTHP_NR_SHAPES - 1);
-	for (i = 0; i < o->n; i = run.end - chunk->start) {
-		run.start = chunk->start + i;
-		run.end = run.start + 1;
+	for (i = 0; i < o->n; i = r.end - chunk->start) {
+		r.start = chunk->start + i;
+		r.end = r.start + 1;
 		if (pthp_shape_maps(shape, i, o->n, 0, seed))
 			continue;
-		while (run.end < chunk->end &&
-		       !pthp_shape_maps(shape, run.end - chunk->start, o->n, 0,
+		while (r.end < chunk->end &&
+		       !pthp_shape_maps(shape, r.end - chunk->start, o->n, 0,
 					seed))
-			run.end++;
-		unmap(o, &run, gone);
+			r.end++;
+		unmap(o, &r, gone);
 		set_changed(o);
 	}
 }
