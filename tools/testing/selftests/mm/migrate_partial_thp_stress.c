@@ -51,6 +51,9 @@
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/uio.h>
@@ -636,9 +639,21 @@ static void fork_one(struct owner *o)
 
 /* ---- what migrates ---- */
 
+/*
+ * A thread with restartable sequences, which glibc asks for, is told by the kernel
+ * in its own memory which CPU it is on; and ended if that was swapped out and there
+ * is no memory to bring it back.
+ */
 static void let_allocations_fail(void)
 {
-	if (world->failing && !put(MAKE_IT_FAIL, "1"))
+	if (!world->failing)
+		return;
+#ifdef RSEQ_SIG
+	if (__rseq_size && syscall(__NR_rseq, (char *)__builtin_thread_pointer() +
+				   __rseq_offset, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
+		say("# rseq: %s\n", strerror(errno));
+#endif
+	if (!put(MAKE_IT_FAIL, "1"))
 		say("# %s: %s\n", MAKE_IT_FAIL, strerror(errno));
 }
 
@@ -967,12 +982,34 @@ static bool owner_init(struct owner *o, unsigned int id)
 	return !o->bad;
 }
 
+static struct owner *its_owner;
+
+/* Where: a page of the owner's, or something else; how: see si_code. */
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	char *addr = info->si_addr;
+	unsigned int page;
+
+	for (page = 0; page < its_owner->nr; page++) {
+		if (addr >= addr_of(its_owner, page) &&
+		    addr < addr_of(its_owner, page) + psize())
+			break;
+	}
+	say("# owner %u: signal %d, code %d, at %p, page %u of %u, state %d\n",
+	    its_owner->id, sig, info->si_code, addr, page, its_owner->nr,
+	    page < its_owner->nr ? (int)its_owner->state[page] : -1);
+	_exit(KSFT_FAIL);
+}
+
 /* Nothing is mapped later on than in here, so that holes stay holes. */
 static int owner_main(unsigned int id, pid_t parent)
 {
 	void *(*const jobs[])(void *) = { mover, disturber };
 	struct helper helpers[ARRAY_SIZE(jobs)];
 	pthread_t threads[ARRAY_SIZE(jobs)];
+	struct sigaction action = {
+		.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO,
+	};
 	struct owner o;
 	char path[128];
 	unsigned int i;
@@ -988,6 +1025,9 @@ static int owner_main(unsigned int id, pid_t parent)
 		give_up(&o, "cannot make its region");
 		return KSFT_FAIL;
 	}
+	its_owner = &o;
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
 	for (i = 0; i < ARRAY_SIZE(jobs); i++) {
 		helpers[i].o = o;
 		helpers[i].rng = pthp_mix(o.rng + i + 1);
