@@ -46,6 +46,27 @@ static inline void deferred_split_folio(struct folio *folio, bool partially_mapp
 	deferred_split_huge_page(&folio->page);
 }
 
+/* PTE mappings of a folio that is mapped by a PMD elsewhere: see folio_nr_pages_mapped() */
+static inline void folio_add_anon_rmap_ptes(struct folio *folio, struct page *page,
+					    int nr, struct vm_area_struct *vma,
+					    unsigned long addr, rmap_t flags)
+{
+	long i;
+
+	for (i = 0; i < nr; i++)
+		page_add_anon_rmap(page + i, vma, addr + i * PAGE_SIZE, flags);
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		atomic_inc(&folio_page(folio, i)->_mapcount);
+	folio_set_double_map(folio);
+}
+
+static inline void folio_remove_rmap_ptes(struct folio *folio, struct page *page,
+					  int nr, struct vm_area_struct *vma)
+{
+	while (nr--)
+		page_remove_rmap(page + nr, vma, false);
+}
+
 /*
  * No statistic tells how many are queued, so count: those of this mm only, as the
  * one of the test before may still be on its way out.

@@ -27,6 +27,7 @@
 #endif
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
+#include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/shmem_fs.h>
@@ -641,6 +642,21 @@ static struct folio *thp_make_partial(struct kunit *test, int thp,
 	return folio;
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/* Make a THP, and split it into folios of @order. */
+static void thp_make_split(struct kunit *test, int thp, unsigned int order)
+{
+	struct folio *folio = thp_make(test, thp);
+
+	folio_get(folio);
+	folio_lock(folio);
+	KUNIT_ASSERT_EQ(test, split_huge_page_to_list_to_order(&folio->page, NULL,
+							       order), 0);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+#endif
 /* Isolate as all callers of migrate_pages() do */
 static void isolate(struct kunit *test, struct folio *folio,
 		    struct list_head *list)
@@ -718,6 +734,17 @@ static void expect_pages(struct kunit *test, int thp, struct shape shape,
 	KUNIT_EXPECT_EQ_MSG(test, token, page_token(addr), "page %u", i);
 	KUNIT_EXPECT_EQ_MSG(test, folio_nid(folio), nid, "page %u", i);
 	KUNIT_EXPECT_EQ_MSG(test, folio_order(folio), want, "page %u", i);
+}
+
+/* What the pages from @addr to @end were written by thp_make(), or likewise */
+static void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
+{
+	unsigned long token;
+
+	for (; addr < end; addr += PAGE_SIZE) {
+		KUNIT_ASSERT_EQ(test, get_user(token, user_word(addr)), 0);
+		KUNIT_ASSERT_EQ(test, token, page_token(addr));
+	}
 }
 
 /* C3: moved to where @dst says, as the largest folios there can be */
@@ -986,6 +1013,7 @@ static void unmapped_are_freed(struct kunit *test)
 	struct dst dst = dst_init();
 	struct folio *folio;
 	LIST_HEAD(list);
+	int i;
 
 	folio = thp_make_partial(test, 0, half);
 	isolate(test, folio, &list);
@@ -997,14 +1025,17 @@ static void unmapped_are_freed(struct kunit *test)
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
 	expect_moved(test, 0, half, &dst);
 
-	/* All of it, and before it is looked at: that counts as moved */
+	/* All of it, and before it is looked at, queued or not: counts as moved */
 	dst = dst_init();
-	isolate(test, thp_make(test, 1), &list);
-	advise(test, thp_addr(test, 1), HPAGE_PMD_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
-	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
-	KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
-	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	for (i = 1; i <= 2; i++) {
+		folio = i == 1 ? thp_make(test, i) : thp_make_partial(test, i, half);
+		isolate(test, folio, &list);
+		advise(test, thp_addr(test, i), HPAGE_PMD_SIZE, MADV_DONTNEED);
+		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+		KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+		KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
+		expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	}
 	expect_not_isolated(test);
 }
 
@@ -1100,17 +1131,6 @@ static void stale_mark_is_not_believed(struct kunit *test)
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
-/* What the pages from @addr to @end were written by thp_make(), or likewise */
-static void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
-{
-	unsigned long token;
-
-	for (; addr < end; addr += PAGE_SIZE) {
-		KUNIT_ASSERT_EQ(test, get_user(token, user_word(addr)), 0);
-		KUNIT_ASSERT_EQ(test, token, page_token(addr));
-	}
-}
-
 /*
  * C8, C9: a THP of a file, mapped by PTEs in two page tables but for its last page,
  * is mapped again as it was, and not queued; or is split if there is no
@@ -1244,7 +1264,131 @@ static void whole_stays_queued(struct kunit *test)
 }
 #endif
 
+/*
+ * C2: a PMD mapping that gives way to migration entries, one for the PMD or one for
+ * each page, is no unmapping, whatever others map.  That somebody maps the first
+ * pages by PTEs is only pretended.  Stock marks the THP partially mapped.
+ */
+static void pmd_gives_way(struct kunit *test)
+{
+	static const enum ttu_flags flags[] = { 0, TTU_SPLIT_HUGE_PMD };
+	const int others = 8;
+	struct vm_area_struct *vma;
+	struct folio *folio;
+	unsigned long addr;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		folio = thp_make(test, i);
+		addr = thp_addr(test, i);
+		mmap_read_lock(current->mm);
+		vma = vma_lookup(current->mm, addr);
+		folio_lock(folio);
+		folio_ref_add(folio, 1 + others);
+		/* In place of the page table lock of the others */
+		preempt_disable();
+		folio_add_anon_rmap_ptes(folio, &folio->page, others, vma, addr,
+					 RMAP_NONE);
+		preempt_enable();
+
+		try_to_migrate(folio, flags[i]);
+		KUNIT_EXPECT_EQ(test, folio_mapcount(folio), others);
+		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+
+		preempt_disable();
+		folio_remove_rmap_ptes(folio, &folio->page, others, vma);
+		preempt_enable();
+		folio_ref_sub(folio, others);
+		remove_migration_ptes(folio, folio, 0);
+		folio_unlock(folio);
+		folio_put(folio);
+		mmap_read_unlock(current->mm);
+		expect_tokens(test, addr, addr + HPAGE_PMD_SIZE);
+	}
+}
+
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/*
+ * C2: nor is one missed that is unmapped while a migration entry stands in for it
+ * in a split: the piece it was in is queued.  Step by step, as there is no place in
+ * a split from where to unmap.
+ */
+static void zapped_entry_is_noticed_in_split(struct kunit *test)
+{
+	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order, hit = 7;
+	unsigned long addr = thp_addr(test, 0);
+	struct folio *piece[HPAGE_PMD_NR >> 4];
+	struct anon_vma *anon_vma;
+	unsigned int i;
+
+	thp_make_split(test, 0, order);
+	for (i = 0; i < nr; i++) {
+		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
+		folio_get(piece[i]);
+		folio_lock(piece[i]);
+		try_to_migrate(piece[i], 0);
+	}
+	advise(test, addr + ((hit << order) + 3) * PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
+	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(piece[hit]));
+
+	anon_vma = folio_anon_vma(piece[0]);
+	anon_vma_lock_write(anon_vma);
+	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR, 0);
+	anon_vma_unlock_write(anon_vma);
+	for (i = 0; i < nr; i++) {
+		KUNIT_EXPECT_EQ_MSG(test, folio_nr_pages_mapped(piece[i]),
+				    (1 << order) - (i == hit), "piece %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, folio_deferred_split_pending(piece[i]),
+				    i == hit, "piece %u", i);
+		folio_unlock(piece[i]);
+		folio_put(piece[i]);
+	}
+}
+
+/*
+ * C8: a split maps the pages of its folio again, and none of the THP behind it, in
+ * the address space and in memory, that happens to be unmapped for migration.
+ * Stock passes.
+ */
+static void entries_behind_are_left_alone(struct kunit *test)
+{
+	static const enum ttu_flags flags[] = { 0, TTU_SPLIT_HUGE_PMD };
+	struct folio *first, *behind;
+	int i, thp, tries;
+
+	for (i = 0, thp = 0; i < ARRAY_SIZE(flags); i++, thp += 2) {
+		unsigned long addr = thp_addr(test, thp);
+		struct dst dst = dst_init();
+		LIST_HEAD(list);
+
+		for (tries = 0; tries < 20; tries++) {
+			advise(test, addr, 2 * HPAGE_PMD_SIZE, MADV_HUGEPAGE);
+			first = thp_make(test, thp);
+			behind = thp_make(test, thp + 1);
+			if (folio_pfn(first) < folio_pfn(behind))
+				break;
+			/* What is freed last is what is allocated first */
+			advise(test, addr, 2 * HPAGE_PMD_SIZE, MADV_DONTNEED);
+		}
+		KUNIT_ASSERT_LT(test, tries, 20);
+
+		folio_get(behind);
+		folio_lock(behind);
+		try_to_migrate(behind, flags[i]);
+		advise(test, addr, 3 * PAGE_SIZE, MADV_DONTNEED);
+		isolate(test, first, &list);
+		KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL),
+				0);
+		KUNIT_EXPECT_FALSE(test, folio_mapped(behind));
+		remove_migration_ptes(behind, behind, 0);
+		folio_unlock(behind);
+		folio_put(behind);
+		expect_tokens(test, addr + 3 * PAGE_SIZE, addr + 2 * HPAGE_PMD_SIZE);
+	}
+	expect_not_isolated(test);
+}
+
 /*
  * The shrinker meets an underused THP that is locked, as the destination of a
  * migration is: it stays queued.  Stock drops it from the queue for good.
@@ -1686,6 +1830,61 @@ static void mixed_list(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
+/*
+ * C4, C5, C6: in one batch, where there are batches: a folio that is split, one that
+ * is and one that is not partially mapped and fails for good, and one that is tried
+ * again to the end.  Each is counted once, and nothing but the pieces moves.
+ */
+static void failures_in_a_batch(struct kunit *test)
+{
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	const unsigned long size = HPAGE_PMD_SIZE;
+#else
+	const unsigned long size = HPAGE_PMD_SIZE / 4;
+#endif
+	unsigned long addr = thp_addr(test, 0), nr = size / PAGE_SIZE;
+	bool thp = size == HPAGE_PMD_SIZE;
+	struct dst dst = dst_init();
+	struct folio *folio[4];
+	LIST_HEAD(list);
+	int i;
+
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	for (i = 0; i < 4; i++)
+		thp_make(test, i);
+#else
+	thp_make_split(test, 0, HPAGE_PMD_ORDER - 2);
+#endif
+	for (i = 0; i < 4; i++) {
+		folio[i] = folio_at(test, addr + i * size);
+		if (i != 3)
+			advise(test, addr + i * size + size / 2, size / 2,
+			       MADV_DONTNEED);
+		isolate(test, folio[i], &list);
+	}
+	folio_start_writeback(folio[1]);
+	folio_get(folio[2]);
+	folio_start_writeback(folio[3]);
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 3);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 3);
+	expect_events(test, nr / 2, 3 * nr, 0, thp ? 3 : 0, thp ? 1 : 0);
+	KUNIT_EXPECT_EQ(test, folio_nid(folio_at(test, addr)), dst.nid);
+	for (i = 1; i < 4; i++)
+		KUNIT_EXPECT_PTR_EQ(test, folio_at(test, addr + i * size), folio[i]);
+
+	folio_end_writeback(folio[1]);
+	folio_put(folio[2]);
+	folio_end_writeback(folio[3]);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, 2 * nr, 0, thp ? 1 : 0, 0, thp ? 2 : 0);
+	for (i = 0; i < 4; i++)
+		expect_tokens(test, addr + i * size,
+			      addr + i * size + (i == 3 ? size : size / 2));
+	expect_not_isolated(test);
+}
+
 struct traced {
 	struct task_struct *task;
 	int nr;
@@ -1879,7 +2078,10 @@ static struct kunit_case migrate_test_cases[] = {
 #endif
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
+	KUNIT_CASE(pmd_gives_way),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
+	KUNIT_CASE(zapped_entry_is_noticed_in_split),
+	KUNIT_CASE(entries_behind_are_left_alone),
 	KUNIT_CASE(shrinker_keeps_locked),
 #else
 	KUNIT_CASE(whole_stays_queued),
@@ -1898,6 +2100,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
+	KUNIT_CASE(failures_in_a_batch),
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
 	KUNIT_CASE(numa_balancing_puts_back),
 #endif

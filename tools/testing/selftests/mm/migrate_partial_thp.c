@@ -50,8 +50,14 @@
  *	the target node for every page it was given, be it one page of a THP or
  *	all that are mapped.  Stock passes the first and reports -EBUSY for the
  *	second page of each THP.
- *   mlocked, uffd_wp, soft_dirty - the state of each page survives.  Stock
- *	passes.
+ *   mlocked, uffd_wp, soft_dirty - the state of each page survives; but that
+ *	of large folios is for reclaim to mark as mlocked.  Stock passes.
+ *   small_page_twice - a small page that is named twice is reported as it always
+ *	was: unlike the second page of a THP, it is a mistake.  Stock passes.
+ *   protections - what is mapped again after the split keeps the protection of
+ *	its VMA, where there are several.  Stock passes.
+ *   ksm_pages - a page that KSM mapped at several offsets keeps its content.
+ *	Stock passes.
  *   compaction - contents survive compact_memory, with partially mapped folios
  *	of 64 KiB for it to move.  Stock passes.
  *   mthp_64k, mthp_64k_orders - as contents, given_back and orders, for folios
@@ -114,14 +120,19 @@ static long migrate(struct env *env, struct pthp_vmstat *delta)
 	return ret;
 }
 
+/*
+ * What a call says of the region, once the rest of the process is not where settle()
+ * had it any more: where that stays is none of the test's business.
+ */
+static long of_region(const struct env *env, long ret)
+{
+	return env->call == PTHP_MIGRATE_PAGES && ret > 0 ? 0 : ret;
+}
+
 static long migrate_back(struct env *env)
 {
-	long ret = pthp_migrate(&env->r, env->call, env->dst, env->src);
-
-	/* Where the rest of the process stays is none of the test's business. */
-	if (env->call == PTHP_MIGRATE_PAGES && ret > 0)
-		ret = 0;
-	return ret;
+	return of_region(env, pthp_migrate(&env->r, env->call, env->dst,
+					   env->src));
 }
 
 /*
@@ -626,7 +637,7 @@ TEST_F(migrate_partial_thp, ping_pong)
 	expect_pages(_metadata, &env->r, env->dst);
 	EXPECT_EQ(0, migrate_back(env));
 	expect_pages(_metadata, &env->r, env->src);
-	EXPECT_EQ(0, migrate(env, &d));
+	EXPECT_EQ(0, of_region(env, migrate(env, &d)));
 	EXPECT_GE(d.v[PTHP_PGMIGRATE_SUCCESS], (long)env->r.nr_mapped);
 	expect_pages(_metadata, &env->r, env->dst);
 	expect_given_back(_metadata, &env->r);
@@ -906,6 +917,150 @@ TEST_F(partial_thp, status_every_page)
 	}
 	EXPECT_EQ(0, bad);
 	expect_pages(_metadata, r, env->dst);
+}
+
+TEST_F(partial_thp, small_page_twice)
+{
+	struct env *env = &self->env;
+	int nodes[3], status[3] = { -EINVAL, -EINVAL, -EINVAL };
+	void *addrs[3];
+	char *mem;
+	int i;
+
+	mem = mmap(NULL, 2 * psize(), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, madvise(mem, 2 * psize(), MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, pthp_mbind(mem, 2 * psize(), env->src, 0));
+	memset(mem, 1, 2 * psize());
+	for (i = 0; i < 3; i++) {
+		addrs[i] = mem + i / 2 * psize();
+		nodes[i] = env->dst;
+	}
+	EXPECT_EQ(0, syscall(__NR_move_pages, 0, 3, addrs, nodes, status,
+			     MPOL_MF_MOVE));
+	EXPECT_EQ(env->dst, status[0]);
+	EXPECT_EQ(-EBUSY, status[1]);
+	EXPECT_EQ(env->dst, status[2]);
+	munmap(mem, 2 * psize());
+}
+
+/* Can the page be read?  By the page tables, not by what the VMA says. */
+static bool readable(const void *addr)
+{
+	int pipefd[2];
+	bool ok;
+
+	if (pipe(pipefd))
+		return false;
+	ok = write(pipefd[1], addr, 1) == 1;
+	close(pipefd[0]);
+	close(pipefd[1]);
+	return ok;
+}
+
+/*
+ * The migration entries of pages of both protections look the same: a walk that
+ * goes on behind the first VMA would map those of the second by its protection.
+ */
+TEST_F(partial_thp, protections)
+{
+	unsigned int i, page, bad = 0;
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order;
+	size_t half = n / 2 * psize();
+	struct pthp *r = &env->r;
+	struct pthp_vmstat d;
+
+	env->call = PTHP_MBIND;
+	if (!build(_metadata, env, PTHP_ALL_BUT_ONE, PTHP_DONTNEED))
+		return;
+	for (i = 0; i < r->nr_folios; i++) {
+		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n), half, PROT_READ));
+		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n + n / 2), half,
+				      PROT_NONE));
+	}
+	EXPECT_EQ(0, migrate(env, &d));
+	EXPECT_EQ(r->nr_folios, d.v[PTHP_THP_MIGRATION_SPLIT]);
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page] ||
+		    readable(pthp_addr(r, page)) == (page % n < n / 2))
+			continue;
+		if (bad++ < 8)
+			TH_LOG("page %u of %u has lost its protection", page % n,
+			       n);
+	}
+	EXPECT_EQ(0, bad);
+	ASSERT_EQ(0, mprotect(r->mem, (size_t)r->nr * psize(), PROT_READ));
+	expect_pages(_metadata, r, env->dst);
+	expect_given_back(_metadata, r);
+}
+
+#define KSM_SYSFS "/sys/kernel/mm/ksm/"
+
+/* Pages i and i + NR_KSM have the same content. */
+#define NR_KSM 32
+
+static unsigned int ksm_fill(char *mem, unsigned int page, bool look)
+{
+	uint64_t *p = (uint64_t *)(mem + (size_t)page * psize());
+	unsigned int i, bad = 0;
+
+	for (i = 0; i < PTHP_WORDS; i++) {
+		uint64_t word = (uint64_t)(page % NR_KSM + 1) << 32 | i;
+
+		if (look)
+			bad += p[i] != word;
+		else
+			p[i] = word;
+	}
+	return bad;
+}
+
+TEST_F(partial_thp, ksm_pages)
+{
+	const size_t len = 2 * NR_KSM * psize();
+	struct env *env = &self->env;
+	unsigned int page, bad = 0, tries;
+	unsigned long run, to_scan;
+	void *addr;
+	char *mem;
+	int node;
+
+	if (access(KSM_SYSFS "run", W_OK))
+		SKIP(return, "no KSM");
+	mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, madvise(mem, len, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, pthp_mbind(mem, len, env->src, 0));
+	for (page = 0; page < 2 * NR_KSM; page++)
+		ksm_fill(mem, page, false);
+	ASSERT_EQ(0, madvise(mem, len, MADV_MERGEABLE));
+
+	run = read_num(KSM_SYSFS "run");
+	to_scan = read_num(KSM_SYSFS "pages_to_scan");
+	write_num(KSM_SYSFS "pages_to_scan", 10 * NR_KSM);
+	write_num(KSM_SYSFS "run", 1);
+	for (tries = 0; tries < 3000; tries++) {
+		if (read_num(KSM_SYSFS "pages_sharing") >= NR_KSM)
+			break;
+		usleep(20000);
+	}
+	write_num(KSM_SYSFS "run", run == 1 ? 1 : 0);
+	write_num(KSM_SYSFS "pages_to_scan", to_scan);
+	ASSERT_LT(tries, 3000) TH_LOG("KSM did not merge the pages");
+
+	/* Not MPOL_MF_STRICT, which minds to meet a page twice */
+	EXPECT_EQ(0, pthp_mbind(mem, len, env->dst, MPOL_MF_MOVE_ALL));
+	for (page = 0; page < 2 * NR_KSM; page++) {
+		bad += ksm_fill(mem, page, true);
+		addr = mem + (size_t)page * psize();
+		bad += syscall(__NR_move_pages, 0, 1, &addr, NULL, &node, 0) ||
+		       node != env->dst;
+	}
+	EXPECT_EQ(0, bad);
+	munmap(mem, len);
 }
 
 TEST_F(partial_thp, mlocked)
