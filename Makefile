@@ -80,7 +80,8 @@ series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
 
 .PHONY: static
-static: deps	## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck
+static:		## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck
+	@scripts/deps static
 	@scripts/each-base static $(bases)
 
 .PHONY: torture
