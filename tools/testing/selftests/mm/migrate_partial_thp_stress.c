@@ -51,7 +51,7 @@
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#if __has_include(<sys/rseq.h>)
+#if __has_include("sys/rseq.h")
 #include <sys/rseq.h>
 #endif
 #include <sys/stat.h>
