@@ -53,6 +53,15 @@ static struct list_head *deferred_list(struct folio *folio)
 #endif
 }
 
+static struct deferred_split *split_queue_of(struct folio *folio)
+{
+#ifdef CONFIG_MEMCG
+	if (folio_memcg(folio))
+		return &folio_memcg(folio)->deferred_split_queue;
+#endif
+	return &NODE_DATA(folio_nid(folio))->deferred_split_queue;
+}
+
 /* --- migrate_deferred_check ---------------------------------------------- */
 
 struct check_case {
@@ -1193,54 +1202,7 @@ static void file_thp_moves(struct kunit *test)
 	kern_unmount(mnt);
 }
 
-/*
- * C2: a page that is unmapped while a migration entry stands in for its mapping
- * is missed when the entries are removed: the destination is queued.
- * Provoked in a batch, when the second THP asks for its destination and the
- * first is unmapped.  Stock loses the folio if it was mapped by a PMD.
- */
-static void zapped_entry_is_noticed(struct kunit *test)
-{
-	struct dst dst = dst_init();
-	struct folio *folio;
-	LIST_HEAD(list);
-
-	isolate(test, thp_make(test, 0), &list);
-	isolate(test, thp_make(test, 1), &list);
-
-	dst.zap_call = 1;
-	dst.zap_addr = thp_addr(test, 0) + 5 * PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
-	expect_events(test, 2 * HPAGE_PMD_NR, 0, 2, 0, 0);
-	expect_moved(test, 1, whole, &dst);
-	folio = folio_at(test, thp_addr(test, 0));
-	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
-	expect_not_isolated(test);
-}
 #else
-/*
- * C2: a page that is unmapped while a migration entry stands in for its mapping
- * is missed when the entries are removed: the folio is queued.
- * Stock loses it if it was mapped by a PMD.
- */
-static void zapped_entry_is_noticed(struct kunit *test)
-{
-	struct folio *folio = thp_make(test, 0);
-
-	folio_lock(folio);
-	folio_get(folio);
-	try_to_migrate(folio, 0);
-	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
-	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
-	remove_migration_ptes(folio, folio, false);
-	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), HPAGE_PMD_NR - 1);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
-	folio_put(folio);
-	folio_unlock(folio);
-}
-
 /*
  * C2: what was queued before is queued after, though it is migrated whole.
  * Stock loses it.
@@ -1263,6 +1225,27 @@ static void whole_stays_queued(struct kunit *test)
 	expect_not_isolated(test);
 }
 #endif
+/*
+ * C2: a page that is unmapped while a migration entry stands in for its mapping
+ * is missed when the entries are removed: the folio is queued.
+ * Stock loses it if it was mapped by a PMD.
+ */
+static void zapped_entry_is_noticed(struct kunit *test)
+{
+	struct folio *folio = thp_make(test, 0);
+
+	folio_lock(folio);
+	folio_get(folio);
+	try_to_migrate(folio, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
+	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	remove_migration_ptes(folio, folio, 0);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	folio_put(folio);
+	folio_unlock(folio);
+}
 
 /*
  * C2: a PMD mapping that gives way to migration entries, one for the PMD or one for
@@ -1309,6 +1292,38 @@ static void pmd_gives_way(struct kunit *test)
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
+ * The same in a batch: when the second folio asks for its destination, the first
+ * is unmapped.  Stock queues the destination because it took the source for
+ * partially mapped while it migrated.
+ */
+static void zapped_entry_is_noticed_in_batch(struct kunit *test)
+{
+	const unsigned int order = 4;
+	unsigned long addr[] = {
+		thp_addr(test, 0), thp_addr(test, 0) + (PAGE_SIZE << order)
+	};
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+	int i;
+
+	thp_make_split(test, 0, order);
+	for (i = 0; i < ARRAY_SIZE(addr); i++)
+		isolate(test, folio_at(test, addr[i]), &list);
+
+	dst.zap_call = 1;
+	dst.zap_addr = addr[0] + 5 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_events(test, 2 << order, 0, 0, 0, 0);
+	for (i = 0; i < ARRAY_SIZE(addr); i++) {
+		folio = folio_at(test, addr[i]);
+		KUNIT_EXPECT_EQ(test, folio_order(folio), order);
+		KUNIT_EXPECT_EQ(test, folio_deferred_split_pending(folio), i == 0);
+	}
+	expect_not_isolated(test);
+}
+
+/*
  * C2: nor is one missed that is unmapped while a migration entry stands in for it
  * in a split: the piece it was in is queued.  Step by step, as there is no place in
  * a split from where to unmap.
@@ -1347,21 +1362,45 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 }
 
 /*
- * C8: a split maps the pages of its folio again, and none of the THP behind it, in
- * the address space and in memory, that happens to be unmapped for migration.
+ * Unmap @behind for migration; split and migrate @first, which is mapped from @addr
+ * on, and @behind is behind it there.
+ */
+static void expect_left_alone(struct kunit *test, unsigned long addr,
+			      struct folio *first, struct folio *behind,
+			      enum ttu_flags flags)
+{
+	unsigned long end = addr + folio_size(first) + folio_size(behind);
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	folio_get(behind);
+	folio_lock(behind);
+	try_to_migrate(behind, flags);
+	advise(test, addr, 3 * PAGE_SIZE, MADV_DONTNEED);
+	isolate(test, first, &list);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(behind));
+	remove_migration_ptes(behind, behind, 0);
+	folio_unlock(behind);
+	folio_put(behind);
+	expect_tokens(test, addr + 3 * PAGE_SIZE, end);
+	expect_not_isolated(test);
+}
+
+/*
+ * C8: a split maps the pages of its folio again, and none of the folio behind it,
+ * in the address space and in memory, that happens to be unmapped for migration.
  * Stock passes.
  */
 static void entries_behind_are_left_alone(struct kunit *test)
 {
 	static const enum ttu_flags flags[] = { 0, TTU_SPLIT_HUGE_PMD };
 	struct folio *first, *behind;
+	unsigned long addr;
 	int i, thp, tries;
 
 	for (i = 0, thp = 0; i < ARRAY_SIZE(flags); i++, thp += 2) {
-		unsigned long addr = thp_addr(test, thp);
-		struct dst dst = dst_init();
-		LIST_HEAD(list);
-
+		addr = thp_addr(test, thp);
 		for (tries = 0; tries < 20; tries++) {
 			advise(test, addr, 2 * HPAGE_PMD_SIZE, MADV_HUGEPAGE);
 			first = thp_make(test, thp);
@@ -1372,21 +1411,28 @@ static void entries_behind_are_left_alone(struct kunit *test)
 			advise(test, addr, 2 * HPAGE_PMD_SIZE, MADV_DONTNEED);
 		}
 		KUNIT_ASSERT_LT(test, tries, 20);
-
-		folio_get(behind);
-		folio_lock(behind);
-		try_to_migrate(behind, flags[i]);
-		advise(test, addr, 3 * PAGE_SIZE, MADV_DONTNEED);
-		isolate(test, first, &list);
-		KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL),
-				0);
-		KUNIT_EXPECT_FALSE(test, folio_mapped(behind));
-		remove_migration_ptes(behind, behind, 0);
-		folio_unlock(behind);
-		folio_put(behind);
-		expect_tokens(test, addr + 3 * PAGE_SIZE, addr + 2 * HPAGE_PMD_SIZE);
+		expect_left_alone(test, addr, first, behind, flags[i]);
 	}
-	expect_not_isolated(test);
+}
+
+/* The same in one page table, with folios next to each other in memory */
+static void entries_behind_in_one_table(struct kunit *test)
+{
+	const unsigned int order = HPAGE_PMD_ORDER - 1;
+	unsigned long addr = thp_addr(test, 0);
+
+	thp_make_split(test, 0, order);
+	expect_left_alone(test, addr, folio_at(test, addr),
+			  folio_at(test, addr + (PAGE_SIZE << order)), 0);
+}
+
+/* @queue is as long as it says */
+static void expect_queue_len(struct kunit *test, struct deferred_split *queue)
+{
+	spin_lock_irq(&queue->split_queue_lock);
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&queue->split_queue),
+			queue->split_queue_len);
+	spin_unlock_irq(&queue->split_queue_lock);
 }
 
 /*
@@ -1396,31 +1442,42 @@ static void entries_behind_are_left_alone(struct kunit *test)
 static void shrinker_keeps_locked(struct kunit *test)
 {
 	unsigned int max_ptes_none = khugepaged_max_ptes_none;
+	struct deferred_split *queue;
 	struct folio *folio;
+	int refs;
 
 	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(thp_addr(test, 0))), 0);
 	folio = folio_at(test, thp_addr(test, 0));
 	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
+	queue = split_queue_of(folio);
+	refs = folio_ref_count(folio);
 
 	khugepaged_max_ptes_none = HPAGE_PMD_NR / 2;
 	folio_lock(folio);
 	drop_slab();
 	KUNIT_EXPECT_FALSE(test, list_empty(deferred_list(folio)));
 	folio_unlock(folio);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
+	expect_queue_len(test, queue);
 
 	/* Evidence that the shrinker is interested in it. */
 	folio_get(folio);
 	drop_slab();
 	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
 	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
+	expect_queue_len(test, queue);
 
 	/* One that is partially mapped stays queued whatever is in the way. */
 	folio = thp_make_partial(test, 1, half);
+	refs = folio_ref_count(folio);
 	folio_get(folio);
 	drop_slab();
 	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
 	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
+	expect_queue_len(test, queue);
 	khugepaged_max_ptes_none = max_ptes_none;
 }
 
@@ -1488,11 +1545,7 @@ static void split_fails_on_shrinker_list(struct kunit *test)
 
 	folio = thp_make_partial(test, 0, half);
 	isolate(test, folio, &list);
-	queue = &NODE_DATA(folio_nid(folio))->deferred_split_queue;
-#ifdef CONFIG_MEMCG
-	if (folio_memcg(folio))
-		queue = &folio_memcg(folio)->deferred_split_queue;
-#endif
+	queue = split_queue_of(folio);
 
 	spin_lock_irq(&queue->split_queue_lock);
 	folio_get(folio);
@@ -1799,6 +1852,32 @@ static void piece_is_split_again(struct kunit *test)
 
 #endif
 /*
+ * C9: a whole THP with a pin cannot be unmapped, which is no reason to split it or
+ * to give up on others.  Stock passes.
+ */
+static void whole_is_pinned(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	struct page *page;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(thp_addr(test, 0), 1, FOLL_WRITE,
+						  &page), 1);
+	isolate(test, folio, &list);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	unpin_user_page(page);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, whole, &dst);
+	expect_not_isolated(test);
+}
+
+/*
  * C5, C6: a list of all sorts: a whole THP, one to be split, one that cannot
  * be, and one more to be split.  Only the one comes back.
  */
@@ -1949,6 +2028,17 @@ static void decisions_are_traced(struct kunit *test)
 	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
 
 	folio_put(part);
+	folio_lock(part);
+	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
+
+	/* Not tried again */
+	folio_unlock(part);
+	folio_start_writeback(part);
+	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
+	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2, -EBUSY);
+
+	folio_end_writeback(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
 		      MIGRATEPAGE_SPLIT);
@@ -2080,8 +2170,10 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE(zapped_entry_is_noticed),
 	KUNIT_CASE(pmd_gives_way),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
+	KUNIT_CASE(zapped_entry_is_noticed_in_batch),
 	KUNIT_CASE(zapped_entry_is_noticed_in_split),
 	KUNIT_CASE(entries_behind_are_left_alone),
+	KUNIT_CASE(entries_behind_in_one_table),
 	KUNIT_CASE(shrinker_keeps_locked),
 #else
 	KUNIT_CASE(whole_stays_queued),
@@ -2099,6 +2191,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(no_large_destination, mode_gen_params),
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
+	KUNIT_CASE_PARAM(whole_is_pinned, mode_gen_params),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
 	KUNIT_CASE(failures_in_a_batch),
 #if BASE_MAJOR == 6 && BASE_MINOR < 12

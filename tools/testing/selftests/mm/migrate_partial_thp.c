@@ -54,8 +54,8 @@
  *	of large folios is for reclaim to mark as mlocked.  Stock passes.
  *   small_page_twice - a small page that is named twice is reported as it always
  *	was: unlike the second page of a THP, it is a mistake.  Stock passes.
- *   protections - what is mapped again after the split keeps the protection of
- *	its VMA, where there are several.  Stock passes.
+ *   protections - what is mapped again keeps the protection of its VMA, where
+ *	there are several for a folio, split or not.  Stock passes.
  *   ksm_pages - a page that KSM mapped at several offsets keeps its content.
  *	Stock passes.
  *   compaction - contents survive compact_memory, with partially mapped folios
@@ -648,23 +648,33 @@ TEST_F(migrate_partial_thp, ping_pong)
  * THPs that have been moved to where each of them is mapped across two page
  * tables.  Stock: passes.
  */
+/* In pages: how far each folio reaches into a second page table */
+#define MISALIGNED_BY 5
+
+/* Move the whole region to where no folio is mapped by one page table alone. */
+static void misalign(struct __test_metadata *_metadata, struct pthp *r)
+{
+	size_t pmd = read_pmd_pagesize(), len = (size_t)r->nr * psize();
+	char *mem, *to;
+
+	mem = mmap(NULL, len + 2 * pmd, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	to = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1));
+	to += MISALIGNED_BY * psize();
+	ASSERT_EQ(to, mremap(r->mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	r->mem = to;
+}
+
 TEST_F(migrate_partial_thp, misaligned)
 {
 	struct env *env = &self->env;
 	struct pthp_vmstat d;
 	struct pthp *r = &env->r;
-	size_t pmd = read_pmd_pagesize(), len;
-	char *mem, *to;
 
 	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
 		return;
-	len = (size_t)r->nr * psize();
-	mem = mmap(NULL, len + 2 * pmd, PROT_NONE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_NE(MAP_FAILED, mem);
-	to = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1)) + 5 * psize();
-	ASSERT_EQ(to, mremap(r->mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
-	r->mem = to;
+	misalign(_metadata, r);
 	ASSERT_EQ(0, pthp_punch(r, PTHP_RAGGED, PTHP_DONTNEED));
 
 	EXPECT_EQ(0, migrate(env, &d));
@@ -963,28 +973,33 @@ static bool readable(const void *addr)
  * The migration entries of pages of both protections look the same: a walk that
  * goes on behind the first VMA would map those of the second by its protection.
  */
-TEST_F(partial_thp, protections)
+static void check_protections(struct __test_metadata *_metadata,
+			      struct env *env, enum pthp_shape shape,
+			      bool misaligned)
 {
-	unsigned int i, page, bad = 0;
-	struct env *env = &self->env;
-	unsigned int n = 1u << env->order;
-	size_t half = n / 2 * psize();
+	unsigned int i, page, first, n = 1u << env->order, bad = 0;
 	struct pthp *r = &env->r;
 	struct pthp_vmstat d;
 
-	env->call = PTHP_MBIND;
-	if (!build(_metadata, env, PTHP_ALL_BUT_ONE, PTHP_DONTNEED))
+	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
 		return;
+	if (misaligned)
+		misalign(_metadata, r);
+	ASSERT_EQ(0, pthp_punch(r, shape, PTHP_DONTNEED));
+	/* The first ones of each folio can be read */
+	first = misaligned ? n - MISALIGNED_BY : n / 2;
 	for (i = 0; i < r->nr_folios; i++) {
-		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n), half, PROT_READ));
-		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n + n / 2), half,
-				      PROT_NONE));
+		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n), first * psize(),
+				      PROT_READ));
+		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n + first),
+				      (n - first) * psize(), PROT_NONE));
 	}
 	EXPECT_EQ(0, migrate(env, &d));
-	EXPECT_EQ(r->nr_folios, d.v[PTHP_THP_MIGRATION_SPLIT]);
+	EXPECT_EQ(shape == PTHP_ALL ? 0 : r->nr_folios,
+		  d.v[PTHP_THP_MIGRATION_SPLIT]);
 	for (page = 0; page < r->nr; page++) {
 		if (!r->mapped[page] ||
-		    readable(pthp_addr(r, page)) == (page % n < n / 2))
+		    readable(pthp_addr(r, page)) == (page % n < first))
 			continue;
 		if (bad++ < 8)
 			TH_LOG("page %u of %u has lost its protection", page % n,
@@ -994,6 +1009,18 @@ TEST_F(partial_thp, protections)
 	ASSERT_EQ(0, mprotect(r->mem, (size_t)r->nr * psize(), PROT_READ));
 	expect_pages(_metadata, r, env->dst);
 	expect_given_back(_metadata, r);
+}
+
+TEST_F(partial_thp, protections)
+{
+	struct env *env = &self->env;
+
+	env->call = PTHP_MBIND;
+	check_protections(_metadata, env, PTHP_ALL_BUT_ONE, false);
+	/* A folio that is not split, in both VMAs */
+	check_protections(_metadata, env, PTHP_ALL, false);
+	/* One VMA for each page table */
+	check_protections(_metadata, env, PTHP_ALL_BUT_ONE, true);
 }
 
 #define KSM_SYSFS "/sys/kernel/mm/ksm/"
