@@ -1247,10 +1247,29 @@ static void zapped_entry_is_noticed(struct kunit *test)
 	folio_unlock(folio);
 }
 
+/* Pretend that others map the first pages of a THP by PTEs; @addr is ours. */
+static void others_map(struct folio *folio, int nr, struct vm_area_struct *vma,
+		       unsigned long addr)
+{
+	folio_ref_add(folio, nr);
+	/* In place of the page table lock of the others */
+	preempt_disable();
+	folio_add_anon_rmap_ptes(folio, &folio->page, nr, vma, addr, RMAP_NONE);
+	preempt_enable();
+}
+
+static void others_unmap(struct folio *folio, int nr, struct vm_area_struct *vma)
+{
+	preempt_disable();
+	folio_remove_rmap_ptes(folio, &folio->page, nr, vma);
+	preempt_enable();
+	folio_ref_sub(folio, nr);
+}
+
 /*
  * C2: a PMD mapping that gives way to migration entries, one for the PMD or one for
- * each page, is no unmapping, whatever others map.  That somebody maps the first
- * pages by PTEs is only pretended.  Stock marks the THP partially mapped.
+ * each page, is no unmapping, whatever others map.  Stock marks the THP partially
+ * mapped.
  */
 static void pmd_gives_way(struct kunit *test)
 {
@@ -1267,27 +1286,47 @@ static void pmd_gives_way(struct kunit *test)
 		mmap_read_lock(current->mm);
 		vma = vma_lookup(current->mm, addr);
 		folio_lock(folio);
-		folio_ref_add(folio, 1 + others);
-		/* In place of the page table lock of the others */
-		preempt_disable();
-		folio_add_anon_rmap_ptes(folio, &folio->page, others, vma, addr,
-					 RMAP_NONE);
-		preempt_enable();
+		folio_get(folio);
+		others_map(folio, others, vma, addr);
 
 		try_to_migrate(folio, flags[i]);
 		KUNIT_EXPECT_EQ(test, folio_mapcount(folio), others);
 		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
 
-		preempt_disable();
-		folio_remove_rmap_ptes(folio, &folio->page, others, vma);
-		preempt_enable();
-		folio_ref_sub(folio, others);
+		others_unmap(folio, others, vma);
 		remove_migration_ptes(folio, folio, 0);
 		folio_unlock(folio);
 		folio_put(folio);
 		mmap_read_unlock(current->mm);
 		expect_tokens(test, addr, addr + HPAGE_PMD_SIZE);
 	}
+}
+
+/* C2: but one that ends is, if others map some of the pages.  Stock passes. */
+static void pmd_is_unmapped(struct kunit *test)
+{
+	struct folio *folio = thp_make(test, 0);
+	unsigned long addr = thp_addr(test, 0);
+	struct vm_area_struct *vma;
+	const int others = 8;
+
+	folio_get(folio);
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	folio_lock(folio);
+	others_map(folio, others, vma, addr);
+	folio_unlock(folio);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	others_unmap(folio, others, vma);
+	mmap_read_unlock(current->mm);
+	folio_put(folio);
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
@@ -2169,6 +2208,7 @@ static struct kunit_case migrate_test_cases[] = {
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
 	KUNIT_CASE(pmd_gives_way),
+	KUNIT_CASE(pmd_is_unmapped),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE(zapped_entry_is_noticed_in_batch),
 	KUNIT_CASE(zapped_entry_is_noticed_in_split),

@@ -50,12 +50,15 @@
  *	the target node for every page it was given, be it one page of a THP or
  *	all that are mapped.  Stock passes the first and reports -EBUSY for the
  *	second page of each THP.
+ *   status_of_failed - no page of a THP that stays is reported on the target
+ *	node.  Stock passes.
  *   mlocked, uffd_wp, soft_dirty - the state of each page survives; but that
  *	of large folios is for reclaim to mark as mlocked.  Stock passes.
  *   small_page_twice - a small page that is named twice is reported as it always
  *	was: unlike the second page of a THP, it is a mistake.  Stock passes.
  *   protections - what is mapped again keeps the protection of its VMA, where
  *	there are several for a folio, split or not.  Stock passes.
+ *   protections_shrinker - the same of a split by the shrinker.  Stock passes.
  *   ksm_pages - a page that KSM mapped at several offsets keeps its content.
  *	Stock passes.
  *   compaction - contents survive compact_memory, with partially mapped folios
@@ -929,6 +932,32 @@ TEST_F(partial_thp, status_every_page)
 	expect_pages(_metadata, r, env->dst);
 }
 
+TEST_F(partial_thp, status_of_failed)
+{
+	struct env *env = &self->env;
+	unsigned int page, n = 8;
+	struct pthp *r = &env->r;
+	int pipefd[2];
+
+	env->thps = 1;
+	if (!build(_metadata, env, PTHP_FIRST_HALF, PTHP_DONTNEED))
+		return;
+	ASSERT_TRUE(pin(pthp_addr(r, 7), pipefd));
+	for (page = 0; page < n; page++) {
+		r->addrs[page] = pthp_addr(r, page);
+		r->nodes[page] = env->dst;
+		r->status[page] = -EINVAL;
+	}
+	EXPECT_LT(0, syscall(__NR_move_pages, 0, n, r->addrs, r->nodes,
+			     r->status, MPOL_MF_MOVE));
+	for (page = 0; page < n; page++) {
+		EXPECT_NE(env->dst, r->status[page])
+			TH_LOG("page %u", page);
+	}
+	expect_pages(_metadata, r, env->src);
+	unpin(pipefd);
+}
+
 TEST_F(partial_thp, small_page_twice)
 {
 	struct env *env = &self->env;
@@ -969,34 +998,26 @@ static bool readable(const void *addr)
 	return ok;
 }
 
-/*
- * The migration entries of pages of both protections look the same: a walk that
- * goes on behind the first VMA would map those of the second by its protection.
- */
-static void check_protections(struct __test_metadata *_metadata,
-			      struct env *env, enum pthp_shape shape,
-			      bool misaligned)
+/* The first @first pages of each folio can be read, the others cannot. */
+static void protect(struct __test_metadata *_metadata, const struct pthp *r,
+		    unsigned int n, unsigned int first)
 {
-	unsigned int i, page, first, n = 1u << env->order, bad = 0;
-	struct pthp *r = &env->r;
-	struct pthp_vmstat d;
+	unsigned int i;
 
-	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
-		return;
-	if (misaligned)
-		misalign(_metadata, r);
-	ASSERT_EQ(0, pthp_punch(r, shape, PTHP_DONTNEED));
-	/* The first ones of each folio can be read */
-	first = misaligned ? n - MISALIGNED_BY : n / 2;
 	for (i = 0; i < r->nr_folios; i++) {
 		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n), first * psize(),
 				      PROT_READ));
 		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n + first),
 				      (n - first) * psize(), PROT_NONE));
 	}
-	EXPECT_EQ(0, migrate(env, &d));
-	EXPECT_EQ(shape == PTHP_ALL ? 0 : r->nr_folios,
-		  d.v[PTHP_THP_MIGRATION_SPLIT]);
+}
+
+static void expect_protected(struct __test_metadata *_metadata,
+			     const struct pthp *r, unsigned int n,
+			     unsigned int first)
+{
+	unsigned int page, bad = 0;
+
 	for (page = 0; page < r->nr; page++) {
 		if (!r->mapped[page] ||
 		    readable(pthp_addr(r, page)) == (page % n < first))
@@ -1007,20 +1028,61 @@ static void check_protections(struct __test_metadata *_metadata,
 	}
 	EXPECT_EQ(0, bad);
 	ASSERT_EQ(0, mprotect(r->mem, (size_t)r->nr * psize(), PROT_READ));
-	expect_pages(_metadata, r, env->dst);
-	expect_given_back(_metadata, r);
 }
 
+/*
+ * The migration entries of pages of both protections look the same: a walk that
+ * goes on behind the first VMA would map those of the second by its protection.
+ */
 TEST_F(partial_thp, protections)
 {
+	/* Split, and not */
+	static const enum pthp_shape shapes[] = { PTHP_ALL_BUT_ONE, PTHP_ALL };
 	struct env *env = &self->env;
+	unsigned int i, n = 1u << env->order;
+	struct pthp *r = &env->r;
+	struct pthp_vmstat d;
 
 	env->call = PTHP_MBIND;
-	check_protections(_metadata, env, PTHP_ALL_BUT_ONE, false);
-	/* A folio that is not split, in both VMAs */
-	check_protections(_metadata, env, PTHP_ALL, false);
-	/* One VMA for each page table */
-	check_protections(_metadata, env, PTHP_ALL_BUT_ONE, true);
+	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
+		if (!build(_metadata, env, shapes[i], PTHP_DONTNEED))
+			return;
+		protect(_metadata, r, n, n / 2);
+		EXPECT_EQ(0, migrate(env, &d));
+		EXPECT_EQ(shapes[i] == PTHP_ALL ? 0 : r->nr_folios,
+			  d.v[PTHP_THP_MIGRATION_SPLIT]);
+		expect_protected(_metadata, r, n, n / 2);
+		expect_pages(_metadata, r, env->dst);
+		expect_given_back(_metadata, r);
+	}
+}
+
+/*
+ * Split by the shrinker, as what migrates afterwards is mapped once more.  Each
+ * page table has a VMA of its own.
+ */
+TEST_F(partial_thp, protections_shrinker)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, first = n - MISALIGNED_BY;
+	struct pthp_vmstat before, after;
+	struct pthp *r = &env->r;
+
+	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
+		return;
+	misalign(_metadata, r);
+	ASSERT_EQ(0, pthp_punch(r, PTHP_ALL_BUT_ONE, PTHP_DONTNEED));
+	protect(_metadata, r, n, first);
+	ASSERT_TRUE(pthp_vmstat_read(&before));
+	/* 4: it does not write to the console from now on */
+	write_num("/proc/sys/vm/drop_caches", 4);
+	write_num("/proc/sys/vm/drop_caches", 2);
+	ASSERT_TRUE(pthp_vmstat_read(&after));
+	pthp_vmstat_sub(&after, &before);
+	EXPECT_LE(r->nr_folios, after.v[PTHP_THP_SPLIT_PAGE]);
+	expect_protected(_metadata, r, n, first);
+	expect_pages(_metadata, r, env->src);
+	expect_given_back(_metadata, r);
 }
 
 #define KSM_SYSFS "/sys/kernel/mm/ksm/"
