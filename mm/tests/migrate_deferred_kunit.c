@@ -22,12 +22,16 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/mount.h>
+#endif
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/shmem_fs.h>
+#endif
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
@@ -1135,6 +1139,7 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C8, C9: a THP of a file, mapped by PTEs in two page tables but for its last page,
  * is mapped again as it was, and not queued; or is split if there is no
@@ -1197,7 +1202,7 @@ static void file_thp_moves(struct kunit *test)
 	kern_unmount(mnt);
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#else
 /*
  * C2: what was queued before is queued after, though it is migrated whole.
  * Stock loses it.
@@ -2197,7 +2202,9 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(file_thp_moves, mode_gen_params),
+#endif
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
 	KUNIT_CASE(pmd_gives_way),
