@@ -57,7 +57,8 @@
  *   small_page_twice - a small page that is named twice is reported as it always
  *	was: unlike the second page of a THP, it is a mistake.  Stock passes.
  *   protections - what is mapped again keeps the protection of its VMA, where
- *	there are several for a folio, split or not.  Stock passes.
+ *	there are several for a folio, split or not.  Stock passes, but for 6.1,
+ *	which does not split.
  *   protections_shrinker - the same of a split by the shrinker.  Stock passes.
  *   ksm_pages - a page that KSM mapped at several offsets keeps its content.
  *	Stock passes.
