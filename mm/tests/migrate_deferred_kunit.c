@@ -1331,9 +1331,9 @@ static void pmd_is_unmapped(struct kunit *test)
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
- * The same in a batch: when the second folio asks for its destination, the first
- * is unmapped.  Stock queues the destination because it took the source for
- * partially mapped while it migrated.
+ * C2: as zapped_entry_is_noticed(), but of the destination.  Provoked in a batch:
+ * when the second folio asks for its destination, the first is unmapped.  Stock
+ * queues it because it took the source for partially mapped while it migrated.
  */
 static void zapped_entry_is_noticed_in_batch(struct kunit *test)
 {

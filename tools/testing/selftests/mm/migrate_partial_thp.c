@@ -648,10 +648,6 @@ TEST_F(migrate_partial_thp, ping_pong)
 	EXPECT_TRUE(pthp_holes_empty(&env->r));
 }
 
-/*
- * THPs that have been moved to where each of them is mapped across two page
- * tables.  Stock: passes.
- */
 /* In pages: how far each folio reaches into a second page table */
 #define MISALIGNED_BY 5
 
@@ -670,6 +666,10 @@ static void misalign(struct __test_metadata *_metadata, struct pthp *r)
 	r->mem = to;
 }
 
+/*
+ * THPs that have been moved to where each of them is mapped across two page
+ * tables.  Stock: passes.
+ */
 TEST_F(migrate_partial_thp, misaligned)
 {
 	struct env *env = &self->env;
