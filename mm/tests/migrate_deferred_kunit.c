@@ -1224,6 +1224,7 @@ static void whole_stays_queued(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
 	expect_not_isolated(test);
 }
+
 #endif
 /*
  * C2: a page that is unmapped while a migration entry stands in for its mapping
