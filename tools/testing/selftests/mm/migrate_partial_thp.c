@@ -1001,9 +1001,9 @@ static bool readable(const void *addr)
 
 /* The first @first pages of each folio can be read, the others cannot. */
 static void protect(struct __test_metadata *_metadata, const struct pthp *r,
-		    unsigned int n, unsigned int first)
+		    unsigned int first)
 {
-	unsigned int i;
+	unsigned int i, n = 1u << r->order;
 
 	for (i = 0; i < r->nr_folios; i++) {
 		ASSERT_EQ(0, mprotect(pthp_addr(r, i * n), first * psize(),
@@ -1014,10 +1014,9 @@ static void protect(struct __test_metadata *_metadata, const struct pthp *r,
 }
 
 static void expect_protected(struct __test_metadata *_metadata,
-			     const struct pthp *r, unsigned int n,
-			     unsigned int first)
+			     const struct pthp *r, unsigned int first)
 {
-	unsigned int page, bad = 0;
+	unsigned int page, n = 1u << r->order, bad = 0;
 
 	for (page = 0; page < r->nr; page++) {
 		if (!r->mapped[page] ||
@@ -1040,7 +1039,7 @@ TEST_F(partial_thp, protections)
 	/* Split, and not */
 	static const enum pthp_shape shapes[] = { PTHP_ALL_BUT_ONE, PTHP_ALL };
 	struct env *env = &self->env;
-	unsigned int i, n = 1u << env->order;
+	unsigned int i, half = (1u << env->order) / 2;
 	struct pthp *r = &env->r;
 	struct pthp_vmstat d;
 
@@ -1048,11 +1047,11 @@ TEST_F(partial_thp, protections)
 	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
 		if (!build(_metadata, env, shapes[i], PTHP_DONTNEED))
 			return;
-		protect(_metadata, r, n, n / 2);
+		protect(_metadata, r, half);
 		EXPECT_EQ(0, migrate(env, &d));
 		EXPECT_EQ(shapes[i] == PTHP_ALL ? 0 : r->nr_folios,
 			  d.v[PTHP_THP_MIGRATION_SPLIT]);
-		expect_protected(_metadata, r, n, n / 2);
+		expect_protected(_metadata, r, half);
 		expect_pages(_metadata, r, env->dst);
 		expect_given_back(_metadata, r);
 	}
@@ -1065,7 +1064,7 @@ TEST_F(partial_thp, protections)
 TEST_F(partial_thp, protections_shrinker)
 {
 	struct env *env = &self->env;
-	unsigned int n = 1u << env->order, first = n - MISALIGNED_BY;
+	unsigned int first = (1u << env->order) - MISALIGNED_BY;
 	struct pthp_vmstat before, after;
 	struct pthp *r = &env->r;
 
@@ -1073,7 +1072,7 @@ TEST_F(partial_thp, protections_shrinker)
 		return;
 	misalign(_metadata, r);
 	ASSERT_EQ(0, pthp_punch(r, PTHP_ALL_BUT_ONE, PTHP_DONTNEED));
-	protect(_metadata, r, n, first);
+	protect(_metadata, r, first);
 	ASSERT_TRUE(pthp_vmstat_read(&before));
 	/* 4: it does not write to the console from now on */
 	write_num("/proc/sys/vm/drop_caches", 4);
@@ -1081,7 +1080,7 @@ TEST_F(partial_thp, protections_shrinker)
 	ASSERT_TRUE(pthp_vmstat_read(&after));
 	pthp_vmstat_sub(&after, &before);
 	EXPECT_LE(r->nr_folios, after.v[PTHP_THP_SPLIT_PAGE]);
-	expect_protected(_metadata, r, n, first);
+	expect_protected(_metadata, r, first);
 	expect_pages(_metadata, r, env->src);
 	expect_given_back(_metadata, r);
 }
