@@ -22,16 +22,12 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/mount.h>
-#endif
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 #include <linux/shmem_fs.h>
-#endif
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
@@ -1139,7 +1135,6 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C8, C9: a THP of a file, mapped by PTEs in two page tables but for its last page,
  * is mapped again as it was, and not queued; or is split if there is no
@@ -1202,7 +1197,7 @@ static void file_thp_moves(struct kunit *test)
 	kern_unmount(mnt);
 }
 
-#else
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
 /*
  * C2: what was queued before is queued after, though it is migrated whole.
  * Stock loses it.
@@ -1246,6 +1241,39 @@ static void zapped_entry_is_noticed(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
 	folio_put(folio);
 	folio_unlock(folio);
+}
+
+/*
+ * C2: and if it is missed after the content has gone to a destination, that is
+ * what is queued.  Step by step, as there is no place in the migration of one THP
+ * from where to unmap.  Stock loses it.
+ */
+static void zapped_entry_is_noticed_after_copy(struct kunit *test)
+{
+	struct folio *src = thp_make(test, 0), *dst;
+	LIST_HEAD(list);
+
+	dst = __folio_alloc_node(GFP_HIGHUSER_MOVABLE, HPAGE_PMD_ORDER,
+				 folio_nid(src));
+	KUNIT_ASSERT_NOT_NULL(test, dst);
+	isolate(test, src, &list);
+	folio_lock(src);
+	folio_lock(dst);
+	try_to_migrate(src, 0);
+	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, migrate_folio(NULL, dst, src, MIGRATE_SYNC), 0);
+	remove_migration_ptes(src, dst, 0);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(dst), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(dst));
+	folio_unlock(dst);
+	folio_unlock(src);
+
+	list_del(&src->lru);
+	node_stat_mod_folio(src, NR_ISOLATED_ANON, -HPAGE_PMD_NR);
+	folio_put(src);
+	folio_add_lru(dst);
+	folio_put(dst);
+	expect_not_isolated(test);
 }
 
 /* Pretend that others map the first pages of a THP by PTEs; @addr is ours. */
@@ -1714,6 +1742,38 @@ static void split_waits_for_lock(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 	flush_work(&unlock.work);
 	destroy_work_on_stack(&unlock.work);
+}
+
+struct writeback_work {
+	struct delayed_work work;
+	struct folio *folio;
+};
+
+static void end_writeback_fn(struct work_struct *work)
+{
+	folio_end_writeback(container_of(work, struct writeback_work,
+					 work.work)->folio);
+}
+
+/*
+ * C5: MIGRATE_SYNC waits for writeback, in its last passes: the folio lock is not
+ * kept by those before.  If writeback should end before, that is as well.
+ */
+static void split_waits_for_writeback(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct writeback_work write;
+	LIST_HEAD(list);
+
+	write.folio = thp_make_partial(test, 0, half);
+	isolate(test, write.folio, &list);
+
+	INIT_DELAYED_WORK_ONSTACK(&write.work, end_writeback_fn);
+	folio_start_writeback(write.folio);
+	schedule_delayed_work(&write.work, 2);
+	expect_migrates_now(test, &list, &dst, MIGRATE_SYNC);
+	flush_delayed_work(&write.work);
+	destroy_delayed_work_on_stack(&write.work);
 }
 
 /*
@@ -2203,11 +2263,10 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(file_thp_moves, mode_gen_params),
-#endif
 	/* What the queue is told */
 	KUNIT_CASE(zapped_entry_is_noticed),
+	KUNIT_CASE(zapped_entry_is_noticed_after_copy),
 	KUNIT_CASE(pmd_gives_way),
 	KUNIT_CASE(pmd_is_unmapped),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
@@ -2226,6 +2285,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(split_fails_on_lock_sync, sync_mode_gen_params),
 	KUNIT_CASE(split_fails_on_writeback),
 	KUNIT_CASE_PARAM(split_waits_for_lock, sync_mode_gen_params),
+	KUNIT_CASE(split_waits_for_writeback),
 	/* Pieces that fail */
 	KUNIT_CASE_PARAM(no_destination, mode_gen_params),
 	KUNIT_CASE_PARAM(destinations_run_out, mode_gen_params),
