@@ -985,6 +985,34 @@ TEST_F(partial_thp, small_page_twice)
 	munmap(mem, 2 * psize());
 }
 
+/* By mbind(2), MPOL_MF_MOVE_ALL alone takes along what others map, too. */
+TEST_F(partial_thp, mbind_of_shared)
+{
+	static const enum pthp_shape shapes[] = {
+		PTHP_LAST_HALF, PTHP_FIRST_HALF
+	};
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	struct child child;
+	unsigned int i;
+	size_t len;
+
+	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
+		if (!build(_metadata, env, shapes[i], PTHP_DONTNEED))
+			return;
+		len = (size_t)r->nr * psize();
+		EXPECT_EQ(0, pthp_mbind(r->mem, len, env->dst, MPOL_MF_MOVE));
+		expect_pages(_metadata, r, env->dst);
+	}
+
+	ASSERT_TRUE(spawn(&child, env, PTHP_FIRST_HALF, PTHP_DONTNEED));
+	EXPECT_EQ(0, pthp_mbind(r->mem, len, env->src, MPOL_MF_MOVE));
+	expect_pages(_metadata, r, env->dst);
+	EXPECT_EQ(0, pthp_mbind(r->mem, len, env->src, MPOL_MF_MOVE_ALL));
+	expect_pages(_metadata, r, env->src);
+	EXPECT_EQ(0, reap(&child, env->src));
+}
+
 /* Can the page be read?  By the page tables, not by what the VMA says. */
 static bool readable(const void *addr)
 {
