@@ -338,14 +338,17 @@ static struct range some_range(const struct owner *o, uint64_t *rng)
 	return part_of(&chunk, o, rng);
 }
 
-/*
- * One page in eight has the same content in all chunks of all owners, for KSM.
- */
+/* One page in eight has the same content in all chunks of all owners. */
+static bool is_for_ksm(unsigned int page)
+{
+	return page % 8 == 5;
+}
+
 static uint64_t stamp(const struct owner *o, unsigned int page)
 {
 	uint64_t gen = o->gen[page] & 0x7fffff;
 
-	if (page % 8 == 5)
+	if (is_for_ksm(page))
 		return 1ull << 63 | 0x7full << 56 | (uint64_t)(page % o->n) << 16;
 	return 1ull << 63 | (uint64_t)o->id << 56 | gen << 32 |
 	       (uint64_t)page << 16;
@@ -526,15 +529,26 @@ static void punch(struct owner *o, const struct range *chunk)
 	}
 }
 
+/*
+ * Not what is for KSM: if MADV_FREE meets a KSM page that is mapped once, reclaim may
+ * drop it, and does so later under all that were merged with it meanwhile.  That
+ * takes no migration, and is so in any kernel.
+ */
 static void free_lazily(struct owner *o)
 {
-	struct range r = some_range(o, &o->rng);
+	struct range r = some_range(o, &o->rng), part;
 	unsigned int page;
 
-	madvise(addr_of(o, r.start), len_of(&r), MADV_FREE);
-	for (page = r.start; page < r.end; page++) {
-		if (o->state[page] == KEPT)
-			o->state[page] = LAZY;
+	for (part.start = r.start; part.start < r.end; part.start = page + 1) {
+		for (page = part.start; page < r.end; page++) {
+			if (is_for_ksm(page))
+				break;
+			if (o->state[page] == KEPT)
+				o->state[page] = LAZY;
+		}
+		part.end = page;
+		if (part.start < part.end)
+			madvise(addr_of(o, part.start), len_of(&part), MADV_FREE);
 	}
 	count(FREE, 1);
 }
