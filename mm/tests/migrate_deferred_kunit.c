@@ -1744,36 +1744,46 @@ static void split_waits_for_lock(struct kunit *test)
 	destroy_work_on_stack(&unlock.work);
 }
 
-struct writeback_work {
-	struct delayed_work work;
+struct writeback_timer {
+	struct timer_list timer;
 	struct folio *folio;
 };
 
-static void end_writeback_fn(struct work_struct *work)
+static void end_writeback_fn(struct timer_list *t)
 {
-	folio_end_writeback(container_of(work, struct writeback_work,
-					 work.work)->folio);
+	folio_end_writeback(container_of(t, struct writeback_timer, timer)->folio);
 }
 
 /*
  * C5: MIGRATE_SYNC waits for writeback, in its last passes: the folio lock is not
  * kept by those before.  If writeback should end before, that is as well.
+ *
+ * What ends writeback holds a reference, with which no split succeeds.  A timer of
+ * this CPU has dropped it before the migration goes on.
  */
 static void split_waits_for_writeback(struct kunit *test)
 {
 	struct dst dst = dst_init();
-	struct writeback_work write;
+	struct writeback_timer write;
 	LIST_HEAD(list);
+	int rc;
 
 	write.folio = thp_make_partial(test, 0, half);
 	isolate(test, write.folio, &list);
 
-	INIT_DELAYED_WORK_ONSTACK(&write.work, end_writeback_fn);
+	timer_setup_on_stack(&write.timer, end_writeback_fn, TIMER_PINNED);
 	folio_start_writeback(write.folio);
-	schedule_delayed_work(&write.work, 2);
-	expect_migrates_now(test, &list, &dst, MIGRATE_SYNC);
-	flush_delayed_work(&write.work);
-	destroy_delayed_work_on_stack(&write.work);
+	migrate_disable();
+	mod_timer(&write.timer, jiffies + 2);
+	rc = migrate_mode(&list, &dst, MIGRATE_SYNC, NULL);
+	migrate_enable();
+	del_timer_sync(&write.timer);
+	destroy_timer_on_stack(&write.timer);
+
+	KUNIT_EXPECT_EQ(test, rc, 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, half, &dst);
+	expect_not_isolated(test);
 }
 
 /*
