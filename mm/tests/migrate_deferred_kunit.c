@@ -1136,13 +1136,14 @@ static void stale_mark_is_not_believed(struct kunit *test)
 }
 
 /*
- * C8, C9: a THP of a file, mapped by PTEs in two page tables but for its last page,
- * is mapped again as it was, and not queued; or is split if there is no
+ * C8, C9: a THP of a file, mapped twice by PTEs in two page tables but for its last
+ * page, is mapped again as it was, and not queued; or is split if there is no
  * destination of its size.  Stock passes.
  */
 static void file_thp_moves(struct kunit *test)
 {
 	unsigned long addr = thp_addr(test, 0) + 5 * PAGE_SIZE, i;
+	unsigned long twin = addr + 2 * HPAGE_PMD_SIZE;
 	unsigned long len = HPAGE_PMD_SIZE - PAGE_SIZE;
 	struct file_system_type *type = get_fs_type("tmpfs");
 	struct dst dst = dst_init();
@@ -1163,11 +1164,18 @@ static void file_thp_moves(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, vm_mmap(file, addr, HPAGE_PMD_SIZE,
 				      PROT_READ | PROT_WRITE,
 				      MAP_SHARED | MAP_FIXED, 0), addr);
-	for (i = addr; i < addr + HPAGE_PMD_SIZE; i += PAGE_SIZE)
-		KUNIT_ASSERT_EQ(test, put_user(page_token(i), user_word(i)), 0);
+	KUNIT_ASSERT_EQ(test, vm_mmap(file, twin, HPAGE_PMD_SIZE,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), twin);
+	for (i = 0; i < HPAGE_PMD_SIZE; i += PAGE_SIZE) {
+		KUNIT_ASSERT_EQ(test, put_user(0UL, user_word(twin + i)), 0);
+		KUNIT_ASSERT_EQ(test, put_user(page_token(addr + i),
+					       user_word(addr + i)), 0);
+	}
 	folio = folio_at(test, addr);
 	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	advise(test, addr + len, PAGE_SIZE, MADV_DONTNEED);
+	advise(test, twin + len, PAGE_SIZE, MADV_DONTNEED);
 	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
 	isolate(test, folio, &list);
 
@@ -1177,7 +1185,7 @@ static void file_thp_moves(struct kunit *test)
 	folio = folio_at(test, addr);
 	KUNIT_EXPECT_EQ(test, folio_nid(folio), dst.nid);
 	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
-	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), 2 * (HPAGE_PMD_NR - 1));
 	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
 	expect_tokens(test, addr, addr + len);
 
@@ -1193,6 +1201,7 @@ static void file_thp_moves(struct kunit *test)
 	expect_not_isolated(test);
 
 	vm_munmap(addr, HPAGE_PMD_SIZE);
+	vm_munmap(twin, HPAGE_PMD_SIZE);
 	fput(file);
 	kern_unmount(mnt);
 }
