@@ -142,7 +142,28 @@ static int node_of(unsigned long pfn)
 	return -1;
 }
 
-/* Memory blocks that are movable memory, all on the node of the first one */
+/*
+ * A node's last block may have pages of early boot, where its memory map is:
+ * they are not moved.
+ */
+static bool has_reserved(const struct range *range)
+{
+	unsigned long nr = range->end - range->start, i;
+	ssize_t len = nr * sizeof(uint64_t);
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	uint64_t *flags = malloc(len);
+	bool reserved = false;
+
+	if (pread(fd, flags, len, range->start * sizeof(*flags)) == len) {
+		for (i = 0; i < nr && !reserved; i++)
+			reserved = flags[i] & PTHP_KPF_RESERVED;
+	}
+	free(flags);
+	close(fd);
+	return reserved;
+}
+
+/* Memory blocks that can all be moved, and are on the node of the first one */
 static void find_block(struct env *env, const char *name)
 {
 	struct range *range = &env->ranges[env->nr_ranges];
@@ -154,7 +175,8 @@ static void find_block(struct env *env, const char *name)
 	range->start = block * block_pages();
 	range->end = range->start + block_pages();
 	if (strcmp(word(range->path, "state"), "online") ||
-	    strcmp(word(range->path, "valid_zones"), "Movable"))
+	    strcmp(word(range->path, "valid_zones"), "Movable") ||
+	    has_reserved(range))
 		return;
 	if (!env->nr_ranges)
 		env->node = node_of(range->start);
