@@ -1164,9 +1164,10 @@ TEST_F(partial_thp, ksm_pages)
 			break;
 		usleep(20000);
 	}
-	write_num(KSM_SYSFS "run", run == 1 ? 1 : 0);
+	/* No page that it looks at just now can be migrated. */
+	write_num(KSM_SYSFS "run", 0);
 	write_num(KSM_SYSFS "pages_to_scan", to_scan);
-	ASSERT_LT(tries, 3000) TH_LOG("KSM did not merge the pages");
+	EXPECT_LT(tries, 3000) TH_LOG("KSM did not merge the pages");
 
 	/* Not MPOL_MF_STRICT, which minds to meet a page twice */
 	EXPECT_EQ(0, pthp_mbind(mem, len, env->dst, MPOL_MF_MOVE_ALL));
@@ -1178,6 +1179,8 @@ TEST_F(partial_thp, ksm_pages)
 	}
 	EXPECT_EQ(0, bad);
 	munmap(mem, len);
+	if (run == 1)
+		write_num(KSM_SYSFS "run", 1);
 }
 
 TEST_F(partial_thp, mlocked)
