@@ -142,25 +142,32 @@ static int node_of(unsigned long pfn)
 	return -1;
 }
 
+/* Pages in the range that have all of these flags and none of those */
+static unsigned long pages_with(const struct pthp *r, const struct range *range,
+				uint64_t these, uint64_t those)
+{
+	unsigned long nr = range->end - range->start, i, n = 0;
+	uint64_t *flags = malloc(nr * sizeof(*flags));
+
+	if (!pthp_read_flags(r, range->start, flags, nr))
+		nr = 0;
+	for (i = 0; i < nr; i++)
+		n += (flags[i] & (these | those)) == these;
+	free(flags);
+	return n;
+}
+
 /*
  * A node's last block may have pages of early boot, where its memory map is:
  * they are not moved.
  */
 static bool has_reserved(const struct range *range)
 {
-	unsigned long nr = range->end - range->start, i;
-	ssize_t len = nr * sizeof(uint64_t);
-	int fd = open("/proc/kpageflags", O_RDONLY);
-	uint64_t *flags = malloc(len);
-	bool reserved = false;
+	struct pthp peek = { .kpageflags = open("/proc/kpageflags", O_RDONLY) };
+	unsigned long n = pages_with(&peek, range, PTHP_KPF_RESERVED, 0);
 
-	if (pread(fd, flags, len, range->start * sizeof(*flags)) == len) {
-		for (i = 0; i < nr && !reserved; i++)
-			reserved = flags[i] & PTHP_KPF_RESERVED;
-	}
-	free(flags);
-	close(fd);
-	return reserved;
+	close(peek.kpageflags);
+	return n;
 }
 
 /* Memory blocks that can all be moved, and are on the node of the first one */
@@ -464,15 +471,9 @@ static void build(struct __test_metadata *_metadata, struct env *env)
 static unsigned long other_pages(const struct env *env)
 {
 	const uint64_t lru = BIT_ULL(5);
-	unsigned long nr = env->range->end - env->range->start, i, n = 0;
-	uint64_t *flags = malloc(nr * sizeof(*flags));
 
-	if (!pthp_read_flags(&env->r, env->range->start, flags, nr))
-		nr = 0;
-	for (i = 0; i < nr; i++)
-		n += flags[i] & lru && !(flags[i] & (PTHP_KPF_HEAD | PTHP_KPF_TAIL));
-	free(flags);
-	return n;
+	return pages_with(&env->r, env->range, lru,
+			  PTHP_KPF_HEAD | PTHP_KPF_TAIL);
 }
 
 /* The region is somewhere else, with its content. */
