@@ -1731,11 +1731,24 @@ static void split_fails_on_writeback(struct kunit *test)
 struct unlock_work {
 	struct work_struct work;
 	struct folio *folio;
+	struct mm_struct *mm;	/* not NULL: to unmap the THP at addr in, first */
+	unsigned long addr;
 };
 
 static void unlock_fn(struct work_struct *work)
 {
-	folio_unlock(container_of(work, struct unlock_work, work)->folio);
+	struct unlock_work *unlock = container_of(work, struct unlock_work, work);
+	int i;
+
+	if (unlock->mm) {
+		/* As soon as the migration waits, if it ever does */
+		for (i = 0; i < 10 * HZ && !folio_test_waiters(unlock->folio); i++)
+			schedule_timeout_idle(1);
+		kthread_use_mm(unlock->mm);
+		do_madvise(unlock->mm, unlock->addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
+		kthread_unuse_mm(unlock->mm);
+	}
+	folio_unlock(unlock->folio);
 }
 
 /*
@@ -1746,7 +1759,7 @@ static void split_waits_for_lock(struct kunit *test)
 {
 	const struct mode_case *c = test->param_value;
 	struct dst dst = dst_init();
-	struct unlock_work unlock;
+	struct unlock_work unlock = { };
 	LIST_HEAD(list);
 
 	unlock.folio = thp_make_partial(test, 0, half);
@@ -2001,6 +2014,47 @@ static void whole_is_pinned(struct kunit *test)
 }
 
 /*
+ * C9: nor can one with a pin on a page in its middle.  Its first half is not
+ * exclusive, as after a fork(), and has given way to migration entries by then:
+ * those are taken back.  Stock passes.
+ */
+static void whole_is_pinned_in_the_middle(struct kunit *test)
+{
+	unsigned long addr = thp_addr(test, 0);
+	struct mm_struct *mm = current->mm;
+	struct dst dst = dst_init();
+	struct folio *folio;
+	struct page *page;
+	LIST_HEAD(list);
+	spinlock_t *ptl;
+	pte_t *pte;
+	int i;
+
+	folio = thp_make_pte_mapped(test, 0);
+	pte = pte_offset_map_lock(mm, mm_find_pmd(mm, addr), addr, &ptl);
+	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
+		ptep_set_wrprotect(mm, addr + i * PAGE_SIZE, pte + i);
+		ClearPageAnonExclusive(folio_page(folio, i));
+	}
+	pte_unmap_unlock(pte, ptl);
+	flush_tlb_mm(mm);
+
+	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(addr + HPAGE_PMD_SIZE / 2, 1,
+						  FOLL_WRITE, &page), 1);
+	isolate(test, folio, &list);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	expect_pages(test, 0, whole, 0, -1);
+	unpin_user_page(page);
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, whole, &dst);
+	expect_not_isolated(test);
+}
+
+/*
  * C5, C6: a list of all sorts: a whole THP, one to be split, one that cannot
  * be, and one more to be split.  Only the one comes back.
  */
@@ -2177,6 +2231,41 @@ static void decisions_are_traced(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * C2, C3: what is mapped is counted under the folio lock: if the rest is unmapped
+ * while the migration waits for it, which it does after three tries without, there
+ * is nothing to split, nor to copy.
+ * Stock copies the folio, if it gets to it.
+ */
+static void unmapped_while_waiting(struct kunit *test)
+{
+	struct unlock_work unlock = { .mm = current->mm };
+	struct traced traced = { .task = current };
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	unlock.folio = thp_make_partial(test, 0, half);
+	unlock.addr = thp_addr(test, 0);
+	isolate(test, unlock.folio, &list);
+	KUNIT_ASSERT_EQ(test, register_trace_mm_migrate_split_pending(trace_probe,
+								      &traced), 0);
+
+	INIT_WORK_ONSTACK(&unlock.work, unlock_fn);
+	folio_lock(unlock.folio);
+	schedule_work(&unlock.work);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	flush_work(&unlock.work);
+	destroy_work_on_stack(&unlock.work);
+	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);
+	tracepoint_synchronize_unregister();
+
+	expect_traced(test, &traced, 4, unlock.folio, 0, 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_not_isolated(test);
+}
+
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
 static void pin_probe(void *data, unsigned long pfn, unsigned int order,
 		      unsigned int nr_mapped, int result)
@@ -2316,6 +2405,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(whole_is_pinned, mode_gen_params),
+	KUNIT_CASE(whole_is_pinned_in_the_middle),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
 	KUNIT_CASE(failures_in_a_batch),
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
@@ -2323,6 +2413,7 @@ static struct kunit_case migrate_test_cases[] = {
 #endif
 	/* What is seen of it */
 	KUNIT_CASE(decisions_are_traced),
+	KUNIT_CASE_PARAM(unmapped_while_waiting, sync_mode_gen_params),
 	{}
 };
 
