@@ -1343,28 +1343,35 @@ static void pmd_gives_way(struct kunit *test)
 /* C2: but one that ends is, if others map some of the pages.  Stock passes. */
 static void pmd_is_unmapped(struct kunit *test)
 {
-	struct folio *folio = thp_make(test, 0);
-	unsigned long addr = thp_addr(test, 0);
+	static const int others[] = { 8, HPAGE_PMD_NR };
+	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
-	const int others = 8;
+	struct folio *folio;
+	unsigned long addr;
+	int i;
 
-	folio_get(folio);
-	mmap_read_lock(current->mm);
-	vma = vma_lookup(current->mm, addr);
-	folio_lock(folio);
-	others_map(folio, others, vma, addr);
-	folio_unlock(folio);
-	mmap_read_unlock(current->mm);
+	for (i = 0; i < ARRAY_SIZE(others); i++) {
+		folio = thp_make(test, i);
+		addr = thp_addr(test, i);
+		folio_get(folio);
+		mmap_read_lock(mm);
+		vma = vma_lookup(mm, addr);
+		folio_lock(folio);
+		others_map(folio, others[i], vma, addr);
+		folio_unlock(folio);
+		mmap_read_unlock(mm);
 
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
-	advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+		advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
+		KUNIT_EXPECT_EQ(test, folio_deferred_split_pending(folio),
+				others[i] < HPAGE_PMD_NR);
 
-	mmap_read_lock(current->mm);
-	vma = vma_lookup(current->mm, addr);
-	others_unmap(folio, others, vma);
-	mmap_read_unlock(current->mm);
-	folio_put(folio);
+		mmap_read_lock(mm);
+		vma = vma_lookup(mm, addr);
+		others_unmap(folio, others[i], vma);
+		mmap_read_unlock(mm);
+		folio_put(folio);
+	}
 }
 
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
