@@ -67,6 +67,12 @@ static inline void folio_remove_rmap_ptes(struct folio *folio, struct page *page
 		page_remove_rmap(page + nr, vma, false);
 }
 
+static inline void folio_remove_rmap_pte_migration(struct folio *folio, struct page *page,
+						   struct vm_area_struct *vma)
+{
+	page_remove_rmap_migration(page, vma, false);
+}
+
 /*
  * No statistic tells how many are queued, so count: those of this mm only, as the
  * one of the test before may still be on its way out.

@@ -1296,10 +1296,20 @@ static void others_map(struct folio *folio, int nr, struct vm_area_struct *vma,
 	preempt_enable();
 }
 
-static void others_unmap(struct folio *folio, int nr, struct vm_area_struct *vma)
+/* They stop to, or have migration entries in place of that for now. */
+static void others_unmap(struct folio *folio, int nr, struct vm_area_struct *vma,
+			 bool migrate)
 {
+	int i;
+
 	preempt_disable();
-	folio_remove_rmap_ptes(folio, &folio->page, nr, vma);
+	if (migrate) {
+		for (i = 0; i < nr; i++)
+			folio_remove_rmap_pte_migration(folio, folio_page(folio, i),
+							vma);
+	} else {
+		folio_remove_rmap_ptes(folio, &folio->page, nr, vma);
+	}
 	preempt_enable();
 	folio_ref_sub(folio, nr);
 }
@@ -1331,7 +1341,7 @@ static void pmd_gives_way(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, folio_mapcount(folio), others);
 		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
 
-		others_unmap(folio, others, vma);
+		others_unmap(folio, others, vma, false);
 		remove_migration_ptes(folio, folio, 0);
 		folio_unlock(folio);
 		folio_put(folio);
@@ -1340,10 +1350,20 @@ static void pmd_gives_way(struct kunit *test)
 	}
 }
 
-/* C2: but one that ends is, if others map some of the pages.  Stock passes. */
+/*
+ * C2: but one that ends is, if others map some of the pages, and not if they map all
+ * of them, or none for the moment.  Stock passes.
+ */
 static void pmd_is_unmapped(struct kunit *test)
 {
-	static const int others[] = { 8, HPAGE_PMD_NR };
+	static const struct {
+		int nr;
+		bool migrate, pending;
+	} others[] = {
+		{ 8, false, true },
+		{ HPAGE_PMD_NR, false, false },
+		{ 8, true, false },
+	};
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
 	struct folio *folio;
@@ -1357,18 +1377,21 @@ static void pmd_is_unmapped(struct kunit *test)
 		mmap_read_lock(mm);
 		vma = vma_lookup(mm, addr);
 		folio_lock(folio);
-		others_map(folio, others[i], vma, addr);
+		others_map(folio, others[i].nr, vma, addr);
+		if (others[i].migrate)
+			others_unmap(folio, others[i].nr, vma, true);
 		folio_unlock(folio);
 		mmap_read_unlock(mm);
 
 		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
 		advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
 		KUNIT_EXPECT_EQ(test, folio_deferred_split_pending(folio),
-				others[i] < HPAGE_PMD_NR);
+				others[i].pending);
 
 		mmap_read_lock(mm);
 		vma = vma_lookup(mm, addr);
-		others_unmap(folio, others[i], vma);
+		if (!others[i].migrate)
+			others_unmap(folio, others[i].nr, vma, false);
 		mmap_read_unlock(mm);
 		folio_put(folio);
 	}
