@@ -2056,7 +2056,7 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 	struct folio *folio;
 	struct page *page;
 	LIST_HEAD(list);
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* that of the page table of pte */
 	pte_t *pte;
 	int i;
 
