@@ -2056,17 +2056,20 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 	struct folio *folio;
 	struct page *page;
 	LIST_HEAD(list);
-	spinlock_t *ptl;	/* that of the page table of pte */
+	pmd_t *pmd;
 	pte_t *pte;
 	int i;
 
 	folio = thp_make_pte_mapped(test, 0);
-	pte = pte_offset_map_lock(mm, mm_find_pmd(mm, addr), addr, &ptl);
+	pmd = mm_find_pmd(mm, addr);
+	/* Sparse does not see what pte_offset_map_lock() takes */
+	pte = pte_offset_kernel(pmd, addr);
+	spin_lock(pte_lockptr(mm, pmd));
 	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
 		ptep_set_wrprotect(mm, addr + i * PAGE_SIZE, pte + i);
 		ClearPageAnonExclusive(folio_page(folio, i));
 	}
-	pte_unmap_unlock(pte, ptl);
+	spin_unlock(pte_lockptr(mm, pmd));
 	flush_tlb_mm(mm);
 
 	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(addr + HPAGE_PMD_SIZE / 2, 1,
