@@ -2017,30 +2017,35 @@ static void piece_is_split_again(struct kunit *test)
 }
 
 #endif
-/*
- * C9: a whole THP with a pin cannot be unmapped, which is no reason to split it or
- * to give up on others.  Stock passes.
- */
-static void whole_is_pinned(struct kunit *test)
+/* With a pin on the page at @addr a whole THP stays as it is; without, it moves. */
+static void expect_pin_keeps(struct kunit *test, struct folio *folio,
+			     unsigned long addr)
 {
 	struct dst dst = dst_init();
-	struct folio *folio;
 	struct page *page;
 	LIST_HEAD(list);
 
-	folio = thp_make(test, 0);
-	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(thp_addr(test, 0), 1, FOLL_WRITE,
-						  &page), 1);
+	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(addr, 1, FOLL_WRITE, &page), 1);
 	isolate(test, folio, &list);
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
 	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	expect_pages(test, 0, whole, 0, -1);
 	unpin_user_page(page);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
 	expect_moved(test, 0, whole, &dst);
 	expect_not_isolated(test);
+}
+
+/*
+ * C9: a whole THP with a pin cannot be unmapped, which is no reason to split it or
+ * to give up on others.  Stock passes.
+ */
+static void whole_is_pinned(struct kunit *test)
+{
+	expect_pin_keeps(test, thp_make(test, 0), thp_addr(test, 0));
 }
 
 /*
@@ -2052,10 +2057,7 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 {
 	unsigned long addr = thp_addr(test, 0);
 	struct mm_struct *mm = current->mm;
-	struct dst dst = dst_init();
 	struct folio *folio;
-	struct page *page;
-	LIST_HEAD(list);
 	pmd_t *pmd;
 	pte_t *pte;
 	int i;
@@ -2072,19 +2074,7 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 	spin_unlock(pte_lockptr(mm, pmd));
 	flush_tlb_mm(mm);
 
-	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(addr + HPAGE_PMD_SIZE / 2, 1,
-						  FOLL_WRITE, &page), 1);
-	isolate(test, folio, &list);
-	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
-	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
-	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
-	expect_pages(test, 0, whole, 0, -1);
-	unpin_user_page(page);
-
-	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
-	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
-	expect_moved(test, 0, whole, &dst);
-	expect_not_isolated(test);
+	expect_pin_keeps(test, folio, addr + HPAGE_PMD_SIZE / 2);
 }
 
 /*
@@ -2438,7 +2428,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(whole_is_pinned, mode_gen_params),
-	KUNIT_CASE(whole_is_pinned_in_the_middle),
+	KUNIT_CASE_PARAM(whole_is_pinned_in_the_middle, mode_gen_params),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
 	KUNIT_CASE(failures_in_a_batch),
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
