@@ -46,6 +46,9 @@ static inline void deferred_split_folio(struct folio *folio, bool partially_mapp
 	deferred_split_huge_page(&folio->page);
 }
 
+#define move_page_tables(vma, old_addr, new_vma, new_addr, len, locks, for_stack) \
+	move_page_tables(vma, old_addr, new_vma, new_addr, len, locks)
+
 /* PTE mappings of a folio that is mapped by a PMD elsewhere: see folio_nr_pages_mapped() */
 static inline void folio_add_anon_rmap_ptes(struct folio *folio, struct page *page,
 					    int nr, struct vm_area_struct *vma,

@@ -1397,6 +1397,96 @@ static void pmd_is_unmapped(struct kunit *test)
 	}
 }
 
+#define MISALIGNED_BY	5
+
+/*
+ * mremap(2) of the first two THPs, to where each of them is mapped across two page
+ * tables: by the second of three is the end of the first THP, and all but the end
+ * of the second one.  Return where the range of that table begins.
+ */
+static unsigned long thps_misalign(struct kunit *test)
+{
+	unsigned long from = thp_addr(test, 0), len = 2 * HPAGE_PMD_SIZE, to;
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma, *new;
+	unsigned long moved = 0;
+	bool need_rmap_locks;
+
+	mmap_write_lock(mm);
+	vma = vma_lookup(mm, from);
+	to = get_unmapped_area(NULL, 0, len + 2 * HPAGE_PMD_SIZE, 0, 0);
+	to = ALIGN(to, HPAGE_PMD_SIZE) + MISALIGNED_BY * PAGE_SIZE;
+	new = copy_vma(&vma, to, len, linear_page_index(vma, from),
+		       &need_rmap_locks, true);
+	if (new) {
+		moved = move_page_tables(vma, from, new, to, len,
+					 need_rmap_locks, false);
+		vm_stat_account(mm, new->vm_flags, len >> PAGE_SHIFT);
+		vm_acct_memory(len >> PAGE_SHIFT);
+	}
+	mmap_write_unlock(mm);
+	KUNIT_ASSERT_EQ(test, moved, len);
+	return to + HPAGE_PMD_SIZE - MISALIGNED_BY * PAGE_SIZE;
+}
+
+/*
+ * C8: the walks that put migration entries in and take them out get to the end of a
+ * THP that is mapped across two page tables, though in the place of the first one
+ * there is a huge PMD, or its migration entry.
+ * Stock leaves the entries of the second one behind, and has a BUG when they are met.
+ */
+static void huge_pmd_gets_in_front(struct kunit *test)
+{
+	unsigned long addr, token, i;
+	struct folio *folio, *front;
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	thp_make(test, 0);
+	folio = thp_make(test, 1);
+	addr = thps_misalign(test);
+	folio_get(folio);
+	folio_lock(folio);
+	try_to_migrate(folio, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
+
+	advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(addr)), 0);
+	advise(test, addr, HPAGE_PMD_SIZE, MADV_HUGEPAGE);
+	advise(test, addr, HPAGE_PMD_SIZE, MADV_COLLAPSE);
+	front = folio_at(test, addr);
+	KUNIT_ASSERT_EQ(test, folio_order(front), HPAGE_PMD_ORDER);
+	remove_migration_ptes(folio, folio, 0);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), MISALIGNED_BY);
+
+	folio_get(front);
+	folio_lock(front);
+	try_to_migrate(front, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(front));
+	try_to_migrate(folio, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
+	remove_migration_ptes(folio, folio, 0);
+	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), MISALIGNED_BY);
+	remove_migration_ptes(front, front, 0);
+	folio_unlock(front);
+	folio_put(front);
+	folio_unlock(folio);
+	folio_put(folio);
+
+	isolate(test, folio, &list);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 0);
+	expect_events(test, MISALIGNED_BY, 0, 0, 0, 1);
+	addr += HPAGE_PMD_SIZE;
+	for (i = 0; i < MISALIGNED_BY; i++, addr += PAGE_SIZE) {
+		KUNIT_ASSERT_EQ(test, get_user(token, user_word(addr)), 0);
+		KUNIT_EXPECT_EQ(test, token,
+				page_token(thp_addr(test, 2) -
+					   (MISALIGNED_BY - i) * PAGE_SIZE));
+		KUNIT_EXPECT_EQ(test, folio_nid(folio_at(test, addr)), dst.nid);
+	}
+	expect_not_isolated(test);
+}
+
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 /*
  * C2: as zapped_entry_is_noticed(), but of the destination.  Provoked in a batch:
@@ -2404,6 +2494,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE(zapped_entry_is_noticed_after_copy),
 	KUNIT_CASE(pmd_gives_way),
 	KUNIT_CASE(pmd_is_unmapped),
+	KUNIT_CASE(huge_pmd_gets_in_front),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE(zapped_entry_is_noticed_in_batch),
 	KUNIT_CASE(zapped_entry_is_noticed_in_split),

@@ -31,6 +31,9 @@
  *	there marks it partially mapped, the way back splits it.
  *   ping_pong - partially mapped THPs go there and back and there.  Stock
  *	passes.
+ *   huge_pmd_in_front - a THP that is mapped across two page tables, the first
+ *	of which gave way to a huge PMD.  Stock: the walk that is to unmap the
+ *	THP ends at the huge PMD, and nothing can split, migrate or reclaim it.
  *   stale_mark - whole THPs that are mapped by PTEs go there and back and stay
  *	whole.  Stock: as fork_child_maps_all.
  *   stale_mark_after_pin - and so they do after a migration that failed for a
@@ -686,6 +689,44 @@ TEST_F(migrate_partial_thp, misaligned)
 	expect_pages(_metadata, r, env->dst);
 	expect_given_back(_metadata, r);
 	EXPECT_TRUE(pthp_holes_empty(r));
+}
+
+/*
+ * Two THPs in three page tables, the second of which holds the end of the first
+ * THP and all but the end of the second.  Put a third THP in its place.
+ */
+TEST_F(migrate_partial_thp, huge_pmd_in_front)
+{
+	struct env *env = &self->env;
+	size_t pmd = read_pmd_pagesize(), len;
+	struct pthp *r = &env->r;
+	unsigned int page, first;
+	struct pthp_vmstat d;
+
+	env->thps = 2;
+	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
+		return;
+	misalign(_metadata, r);
+	len = (size_t)r->nr * psize();
+	first = pmd / psize() - MISALIGNED_BY;
+
+	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_DONTNEED));
+	pthp_fill(r, first);
+	ASSERT_EQ(0, madvise(r->mem, len, MADV_HUGEPAGE));
+	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_COLLAPSE)) {
+		TH_LOG("no THP to be had: %s", strerror(errno));
+	}
+	ASSERT_EQ(0, madvise(r->mem, len, MADV_NOHUGEPAGE));
+	for (page = first; page < first + pmd / psize(); page++)
+		pthp_fill(r, page);
+	ASSERT_TRUE(check_huge_anon(r->mem, 1, pmd));
+
+	EXPECT_EQ(0, migrate(env, &d));
+	expect_delta(_metadata, &d, PTHP_THP_MIGRATION_SPLIT, 2);
+	expect_delta(_metadata, &d, PTHP_THP_MIGRATION_SUCCESS, 1);
+	expect_delta(_metadata, &d, PTHP_PGMIGRATE_SUCCESS, r->nr);
+	expect_pages(_metadata, r, env->dst);
+	expect_given_back(_metadata, r);
 }
 
 TEST_F(migrate_partial_thp, stale_mark)

@@ -72,9 +72,6 @@
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 
 #define NR_OWNERS	4
 #define NR_CHUNKS	4		/* of each owner: a THP, or a range of 64K folios */

@@ -35,6 +35,10 @@
 #include "vm_util.h"
 #endif
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
 /* Bits of /proc/kpageflags, see kernel-page-flags.h, uapi and not */
 #define PTHP_KPF_ANON		BIT_ULL(12)
 #define PTHP_KPF_HEAD		BIT_ULL(15)
