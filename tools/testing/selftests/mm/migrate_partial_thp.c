@@ -65,6 +65,9 @@
  *   protections_shrinker - the same of a split by the shrinker.  Stock passes.
  *   ksm_pages - a page that KSM mapped at several offsets keeps its content.
  *	Stock passes.
+ *   moved_charge - 6.1 only: who changes cgroups, with cgroup v1, does not take the
+ *	charge of a THP along that waits to be split, as the queue is that of the
+ *	cgroup.  Stock does, and may use the queue after it was freed.
  *   compaction - contents survive compact_memory, with partially mapped folios
  *	of 64 KiB for it to move.  Stock passes.
  *   mthp_64k, mthp_64k_orders - as contents, given_back and orders, for folios
@@ -78,6 +81,8 @@
 
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -1457,4 +1462,142 @@ TEST_F(partial_thp, compaction)
 	}
 }
 
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#define CGROUP2_CONTROL "/sys/fs/cgroup/cgroup.subtree_control"
+
+static char *v1_file(char *buf, size_t size, const char *dir, char group,
+		     const char *name)
+{
+	snprintf(buf, size, "%s/partial_thp.%c/%s", dir, group, name);
+	return buf;
+}
+
+/* How many memory cgroups are there, those included that were removed and are in use? */
+static int v1_cgroups(void)
+{
+	char line[128];
+	int nr = 0;
+	FILE *f;
+
+	f = fopen("/proc/cgroups", "r");
+	while (f && !nr && fgets(line, sizeof(line), f))
+		sscanf(line, "memory %*d %d", &nr);
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+/*
+ * Have the first of the THPs that our parent maps by PMDs wait to be split.  A page
+ * that we unmap is not noticed as long as PG_double_map is set, which a migration
+ * does not restore.
+ */
+static bool queue_first(struct env *env)
+{
+	struct pthp *r = &env->r;
+
+	return pthp_map_by_ptes(r) &&
+	       !pthp_migrate(r, PTHP_MOVE_PAGES, env->src, env->dst) &&
+	       !madvise(r->mem, read_pmd_pagesize() / 2, MADV_DONTNEED);
+}
+
+/*
+ * Take two THPs along from cgroup a to cgroup b.  Both are shared with a child that
+ * stays, and the first one waits to be split.
+ */
+static int change_cgroup(struct env *env, const char *dir)
+{
+	size_t pmd = read_pmd_pagesize();
+	struct pthp *r = &env->r;
+	int fds[2], status = 2, tries, i;
+	long huge[2], queued;
+	char path[128];
+	char ready;
+	pid_t child;
+
+	write_num(v1_file(path, sizeof(path), dir, 'a', "cgroup.procs"), 0);
+	if (pthp_alloc(r, 2, env->order, env->src, env->seed) || pipe(fds))
+		return 2;
+	queued = pthp_get_named("/proc/vmstat", "thp_deferred_split_page");
+	child = fork();
+	if (!child) {
+		close(fds[0]);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ready = queue_first(env);
+		if (write(fds[1], &ready, 1) == 1)
+			pause();
+		_exit(0);
+	}
+	close(fds[1]);
+	if (read(fds[0], &ready, 1) == 1 && ready &&
+	    pthp_get_named("/proc/vmstat", "thp_deferred_split_page") > queued &&
+	    check_huge_anon(r->mem, 2, pmd))
+		status = 0;
+
+	write_num(v1_file(path, sizeof(path), dir, 'b', "cgroup.procs"), 0);
+	/* The statistics may be two seconds old. */
+	for (tries = 0; tries < 100; tries++) {
+		for (i = 0; i < 2; i++) {
+			v1_file(path, sizeof(path), dir, 'a' + i, "memory.stat");
+			huge[i] = pthp_get_named(path, "rss_huge");
+		}
+		if (huge[0] == (long)pmd && huge[1] == (long)pmd)
+			break;
+		usleep(50000);
+	}
+	if (tries == 100) {
+		fprintf(stderr, "# %ld bytes of THPs stayed, %ld moved\n", huge[0],
+			huge[1]);
+		status = status ?: 3;
+	}
+	if (child > 0) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	return status;
+}
+
+TEST_F(partial_thp, moved_charge)
+{
+	char dir[] = "/tmp/partial_thp.XXXXXX", path[128], group;
+	bool v2 = pthp_put(CGROUP2_CONTROL, "+memory");
+	struct env *env = &self->env;
+	int status = -1, tries, nr;
+	pid_t pid;
+
+	ASSERT_TRUE(!!mkdtemp(dir));
+	if (mount("cgroup", dir, "cgroup", 0, "memory")) {
+		rmdir(dir);
+		SKIP(return, "no memory controller for cgroup v1");
+	}
+	nr = v1_cgroups();
+	for (group = 'a'; group <= 'b'; group++)
+		mkdir(v1_file(path, sizeof(path), dir, group, ""), 0755);
+	/* Not to a: what is shared with us stays where it is. */
+	v1_file(path, sizeof(path), dir, 'b', "memory.move_charge_at_immigrate");
+	write_num(path, 1);
+	pid = fork();
+	if (!pid)
+		_exit(change_cgroup(env, dir));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+
+	for (group = 'a'; group <= 'b'; group++) {
+		v1_file(path, sizeof(path), dir, group, "memory.force_empty");
+		pthp_put(path, "0");
+		EXPECT_EQ(0, rmdir(v1_file(path, sizeof(path), dir, group, "")));
+	}
+	/* umount(2) gives the controller back, but not if there are cgroups left. */
+	for (tries = 0; v1_cgroups() > nr && tries < 3000; tries++)
+		usleep(20000);
+	EXPECT_EQ(nr, v1_cgroups());
+	EXPECT_EQ(0, umount(dir));
+	for (tries = 0; v2 && !pthp_put(CGROUP2_CONTROL, "+memory"); tries++) {
+		ASSERT_LT(tries, 3000) TH_LOG("cgroup v2 has no memory controller");
+		usleep(20000);
+	}
+	rmdir(dir);
+}
+
+#endif
 TEST_HARNESS_MAIN

@@ -199,18 +199,6 @@ static void say(const char *fmt, ...)
 
 /* ---- files ---- */
 
-static bool put(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-	close(fd);
-	return ok;
-}
-
 static bool get(const char *path, char *buf, size_t size)
 {
 	int fd = open(path, O_RDONLY);
@@ -224,26 +212,6 @@ static bool get(const char *path, char *buf, size_t size)
 		return false;
 	buf[len] = '\0';
 	return true;
-}
-
-/* The number after @name in a file of names and numbers, or -1 */
-static long get_named(const char *path, const char *name)
-{
-	char word[64];
-	long value;
-	FILE *f;
-
-	f = fopen(path, "r");
-	if (!f)
-		return -1;
-	while (fscanf(f, "%63s %ld", word, &value) == 2) {
-		if (!strcmp(word, name)) {
-			fclose(f);
-			return value;
-		}
-	}
-	fclose(f);
-	return -1;
 }
 
 static const char *cgroup_file(char *buf, size_t size, int group,
@@ -664,7 +632,7 @@ static void let_allocations_fail(void)
 				   __rseq_offset, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
 		say("# rseq: %s\n", strerror(errno));
 #endif
-	if (!put(MAKE_IT_FAIL, "1"))
+	if (!pthp_put(MAKE_IT_FAIL, "1"))
 		say("# %s: %s\n", MAKE_IT_FAIL, strerror(errno));
 }
 
@@ -880,7 +848,7 @@ static void *disturber(void *arg)
 static void *compactor(void *arg)
 {
 	while (!stopped()) {
-		if (put(COMPACT, "1"))
+		if (pthp_put(COMPACT, "1"))
 			count(COMPACT_ALL, 1);
 		sleep(1);
 	}
@@ -894,10 +862,10 @@ static void *shrinker(void *arg)
 
 	cgroup_file(path, sizeof(path), -1, "memory.reclaim");
 	while (!stopped()) {
-		if (one_in(&h->rng, 1, SHRINK) && put(DROP_CACHES, "2"))
+		if (one_in(&h->rng, 1, SHRINK) && pthp_put(DROP_CACHES, "2"))
 			count(SHRINK, 1);
 		if (one_in(&h->rng, 8, RECLAIM)) {
-			put(path, "1M");
+			pthp_put(path, "1M");
 			count(RECLAIM, 1);
 		}
 		usleep(rnd(&h->rng) % 32768);
@@ -920,7 +888,7 @@ static unsigned int change_cgroup(int from, int to)
 		if (!next)
 			break;
 		*next++ = '\0';
-		nr += put(path, pid);
+		nr += pthp_put(path, pid);
 	}
 	return nr;
 }
@@ -943,7 +911,7 @@ static void *cgroup_mover(void *arg)
 		for (i = 0; i < NR_OWNERS; i++) {
 			snprintf(pid, sizeof(pid), "%d", world->pids[i]);
 			if (rnd(&h->rng) % 2)
-				put(path, pid);
+				pthp_put(path, pid);
 		}
 		usleep(rnd(&h->rng) % 16384);
 	}
@@ -1028,7 +996,7 @@ static int owner_main(unsigned int id, pid_t parent)
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		return KSFT_FAIL;
 	cgroup_file(path, sizeof(path), id % 2, "cgroup.procs");
-	if (*world->cgroup && !put(path, "0")) {
+	if (*world->cgroup && !pthp_put(path, "0")) {
 		say("# owner %u: cannot join %s\n", id, path);
 		return KSFT_FAIL;
 	}
@@ -1087,7 +1055,7 @@ static bool knob(FIXTURE_DATA(partial_thp_stress) * self, const char *path,
 	/* "always [madvise] never" */
 	word = strchr(old, '[');
 	word = strtok(word ? word + 1 : old, "]\n");
-	if (!word || !put(path, value))
+	if (!word || !pthp_put(path, value))
 		return false;
 	snprintf(self->knobs[self->nr_knobs].path,
 		 sizeof(self->knobs[0].path), "%s", path);
@@ -1101,8 +1069,8 @@ static void knobs_restore(FIXTURE_DATA(partial_thp_stress) * self)
 {
 	while (self->nr_knobs--) {
 		/* that stops KSM; what is merged has gone already */
-		if (!put(self->knobs[self->nr_knobs].path,
-			 self->knobs[self->nr_knobs].value))
+		if (!pthp_put(self->knobs[self->nr_knobs].path,
+			      self->knobs[self->nr_knobs].value))
 			say("# cannot restore %s\n",
 			    self->knobs[self->nr_knobs].path);
 	}
@@ -1159,21 +1127,21 @@ static void swap_setup(FIXTURE_DATA(partial_thp_stress) * self)
 		return;
 	}
 	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
-	if (!put(ZRAM_SYSFS "disksize", value))
+	if (!pthp_put(ZRAM_SYSFS "disksize", value))
 		leave_out(PAGEOUT, "zram0 cannot be set up");
 	else if (!make_swap("/dev/zram0") || swapon("/dev/zram0", 0))
 		leave_out(PAGEOUT, "swapon on /dev/zram0 failed");
 	else
 		self->swap = true;
 	if (!self->swap)
-		put(ZRAM_SYSFS "reset", "1");
+		pthp_put(ZRAM_SYSFS "reset", "1");
 }
 
 static void swap_teardown(FIXTURE_DATA(partial_thp_stress) * self)
 {
 	if (!self->swap)
 		return;
-	if (swapoff("/dev/zram0") || !put(ZRAM_SYSFS "reset", "1"))
+	if (swapoff("/dev/zram0") || !pthp_put(ZRAM_SYSFS "reset", "1"))
 		say("# cannot take swap off /dev/zram0\n");
 	self->swap = false;
 }
@@ -1188,11 +1156,11 @@ static void cgroup_setup(void)
 	if (access(CGROUPFS "memory.stat", R_OK) &&
 	    access(CGROUPFS "cgroup.subtree_control", W_OK))
 		goto none;
-	put(CGROUPFS "cgroup.subtree_control", "+memory");
+	pthp_put(CGROUPFS "cgroup.subtree_control", "+memory");
 	if (mkdir(world->cgroup, 0755))
 		goto none;
 	cgroup_file(path, sizeof(path), -1, "cgroup.subtree_control");
-	if (!put(path, "+memory")) {
+	if (!pthp_put(path, "+memory")) {
 		rmdir(world->cgroup);
 		goto none;
 	}
@@ -1265,7 +1233,7 @@ FIXTURE_SETUP(partial_thp_stress)
 	if (access(COMPACT, W_OK))
 		leave_out(COMPACT_ALL, "no " COMPACT);
 	/* 4: it does not write to the console from now on */
-	if (!put(DROP_CACHES, "4"))
+	if (!pthp_put(DROP_CACHES, "4"))
 		leave_out(SHRINK, "no " DROP_CACHES);
 	if (madvise(NULL, 0, MADV_COLLAPSE))
 		leave_out(COLLAPSE, "no MADV_COLLAPSE");
@@ -1343,8 +1311,8 @@ static bool levels_above(const struct levels *l, const struct levels *before)
 /* Have per-CPU lists and counters given up. */
 static void settle(void)
 {
-	put(COMPACT, "1");
-	put(DROP_CACHES, "3");
+	pthp_put(COMPACT, "1");
+	pthp_put(DROP_CACHES, "3");
 	usleep(200000);
 }
 
@@ -1397,7 +1365,7 @@ static void expect_cgroups_gone(struct __test_metadata *_metadata)
 	do {
 		settle();
 		cgroup_file(path, sizeof(path), -1, "cgroup.stat");
-		dying = get_named(path, "nr_dying_descendants");
+		dying = pthp_get_named(path, "nr_dying_descendants");
 	} while (dying && ++i < PATIENCE);
 	/* A swap device may keep free entries that were charged. */
 	EXPECT_EQ(0, have_swap() ? 0 : dying) {
@@ -1459,7 +1427,7 @@ static void run(struct __test_metadata *_metadata,
 	struct pthp_vmstat before, d;
 	pid_t pid, parent = getpid();
 	struct levels levels;
-	long swapped = get_named("/proc/vmstat", "pswpout");
+	long swapped = pthp_get_named("/proc/vmstat", "pswpout");
 	char line[512], merged[32] = "no";
 	unsigned int i;
 	int status, len;
@@ -1509,7 +1477,7 @@ static void run(struct __test_metadata *_metadata,
 				op_names[i], world->ops[i]);
 	TH_LOG("done:%s", line);
 	TH_LOG("looked at %lu pages; swapped out %ld; KSM shared %s at the end",
-	       world->looked, get_named("/proc/vmstat", "pswpout") - swapped,
+	       world->looked, pthp_get_named("/proc/vmstat", "pswpout") - swapped,
 	       merged);
 	TH_LOG("pgmigrate_fail: %ld, thp_migration_success: %ld",
 	       d.v[PTHP_PGMIGRATE_FAIL], d.v[PTHP_THP_MIGRATION_SUCCESS]);

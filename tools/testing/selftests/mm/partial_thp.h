@@ -141,6 +141,40 @@ static const char * const pthp_call_names[] = {
 	[PTHP_MIGRATE_PAGES]	= "migrate_pages",
 };
 
+/* ---- files ---- */
+
+static inline bool pthp_put(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	if (fd < 0)
+		return false;
+	ok = write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+	close(fd);
+	return ok;
+}
+
+/* The number after @name in a file of names and numbers, or -1 */
+static inline long pthp_get_named(const char *path, const char *name)
+{
+	char word[64];
+	long value;
+	FILE *f;
+
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (fscanf(f, "%63s %ld", word, &value) == 2) {
+		if (!strcmp(word, name)) {
+			fclose(f);
+			return value;
+		}
+	}
+	fclose(f);
+	return -1;
+}
+
 /* ---- nodes ---- */
 
 static inline void pthp_mask(unsigned long *mask, int node)
