@@ -1502,8 +1502,8 @@ static bool queue_first(struct env *env)
 }
 
 /*
- * Take two THPs along from cgroup a to cgroup b.  Both are shared with a child that
- * stays, and the first one waits to be split.
+ * Take three THPs along from cgroup a to cgroup b.  All are shared with a child that
+ * stays, and the first one waits to be split: its charge has to stay, too.
  */
 static int change_cgroup(struct env *env, const char *dir)
 {
@@ -1516,7 +1516,7 @@ static int change_cgroup(struct env *env, const char *dir)
 	pid_t child;
 
 	write_num(v1_file(path, sizeof(path), dir, 'a', "cgroup.procs"), 0);
-	if (pthp_alloc(r, 2, env->order, env->src, env->seed) || pipe(fds))
+	if (pthp_alloc(r, 3, env->order, env->src, env->seed) || pipe(fds))
 		return 2;
 	queued = pthp_get_named("/proc/vmstat", "thp_deferred_split_page");
 	child = fork();
@@ -1531,7 +1531,7 @@ static int change_cgroup(struct env *env, const char *dir)
 	close(fds[1]);
 	if (read(fds[0], &ready, 1) == 1 && ready &&
 	    pthp_get_named("/proc/vmstat", "thp_deferred_split_page") > queued &&
-	    check_huge_anon(r->mem, 2, pmd))
+	    check_huge_anon(r->mem, 3, pmd))
 		status = 0;
 
 	write_num(v1_file(path, sizeof(path), dir, 'b', "cgroup.procs"), 0);
@@ -1541,7 +1541,7 @@ static int change_cgroup(struct env *env, const char *dir)
 			v1_file(path, sizeof(path), dir, 'a' + i, "memory.stat");
 			huge[i] = pthp_get_named(path, "rss_huge");
 		}
-		if (huge[0] == (long)pmd && huge[1] == (long)pmd)
+		if (huge[0] == (long)pmd && huge[1] == 2 * (long)pmd)
 			break;
 		usleep(50000);
 	}
