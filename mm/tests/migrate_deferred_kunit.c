@@ -1402,22 +1402,24 @@ static void pmd_is_unmapped(struct kunit *test)
 /*
  * mremap(2) of the first two THPs, to where each of them is mapped across two page
  * tables: by the second of three is the end of the first THP, and all but the end
- * of the second one.  Return where the range of that table begins.
+ * of the second one.  Return where they begin.
  */
 static unsigned long thps_misalign(struct kunit *test)
 {
 	unsigned long from = thp_addr(test, 0), len = 2 * HPAGE_PMD_SIZE, to;
+	struct vm_area_struct *vma, *new = NULL;
 	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma, *new;
 	unsigned long moved = 0;
 	bool need_rmap_locks;
 
 	mmap_write_lock(mm);
 	vma = vma_lookup(mm, from);
 	to = get_unmapped_area(NULL, 0, len + 2 * HPAGE_PMD_SIZE, 0, 0);
-	to = ALIGN(to, HPAGE_PMD_SIZE) + MISALIGNED_BY * PAGE_SIZE;
-	new = copy_vma(&vma, to, len, linear_page_index(vma, from),
-		       &need_rmap_locks, true);
+	if (!IS_ERR_VALUE(to)) {
+		to = ALIGN(to, HPAGE_PMD_SIZE) + MISALIGNED_BY * PAGE_SIZE;
+		new = copy_vma(&vma, to, len, linear_page_index(vma, from),
+			       &need_rmap_locks, true);
+	}
 	if (new) {
 		moved = move_page_tables(vma, from, new, to, len,
 					 need_rmap_locks, false);
@@ -1426,7 +1428,8 @@ static unsigned long thps_misalign(struct kunit *test)
 	}
 	mmap_write_unlock(mm);
 	KUNIT_ASSERT_EQ(test, moved, len);
-	return to + HPAGE_PMD_SIZE - MISALIGNED_BY * PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, vm_munmap(from, len), 0);
+	return to;
 }
 
 /*
@@ -1437,14 +1440,15 @@ static unsigned long thps_misalign(struct kunit *test)
  */
 static void huge_pmd_gets_in_front(struct kunit *test)
 {
-	unsigned long addr, end, token, i;
+	unsigned long start, addr, end, token, i;
 	struct folio *folio, *front;
 	struct dst dst = dst_init();
 	LIST_HEAD(list);
 
 	thp_make(test, 0);
 	folio = thp_make(test, 1);
-	addr = thps_misalign(test);
+	start = thps_misalign(test);
+	addr = ALIGN(start, HPAGE_PMD_SIZE);
 	end = addr + HPAGE_PMD_SIZE;
 	folio_get(folio);
 	folio_lock(folio);
@@ -1453,8 +1457,10 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 
 	advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
 	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(addr)), 0);
-	advise(test, addr, HPAGE_PMD_SIZE, MADV_HUGEPAGE);
+	/* All of it, so that it stays one VMA */
+	advise(test, start, 2 * HPAGE_PMD_SIZE, MADV_HUGEPAGE);
 	advise(test, addr, HPAGE_PMD_SIZE, MADV_COLLAPSE);
+	advise(test, start, 2 * HPAGE_PMD_SIZE, MADV_NOHUGEPAGE);
 	front = folio_at(test, addr);
 	KUNIT_ASSERT_EQ(test, folio_order(front), HPAGE_PMD_ORDER);
 	remove_migration_ptes(folio, folio, 0);

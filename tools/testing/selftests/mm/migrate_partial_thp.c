@@ -718,9 +718,8 @@ TEST_F(migrate_partial_thp, huge_pmd_in_front)
 	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_DONTNEED));
 	pthp_fill(r, first);
 	ASSERT_EQ(0, madvise(r->mem, len, MADV_HUGEPAGE));
-	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_COLLAPSE)) {
-		TH_LOG("no THP to be had: %s", strerror(errno));
-	}
+	if (madvise(pthp_addr(r, first), pmd, MADV_COLLAPSE))
+		SKIP(return, "MADV_COLLAPSE: %s", strerror(errno));
 	ASSERT_EQ(0, madvise(r->mem, len, MADV_NOHUGEPAGE));
 	for (page = first; page < first + pmd / psize(); page++)
 		pthp_fill(r, page);
@@ -1472,6 +1471,20 @@ static char *v1_file(char *buf, size_t size, const char *dir, char group,
 	return buf;
 }
 
+/* Do cgroups of v2 have the memory controller? */
+static bool v2_has_memory(void)
+{
+	char line[256];
+	bool has;
+	FILE *f;
+
+	f = fopen(CGROUP2_CONTROL, "r");
+	has = f && fgets(line, sizeof(line), f) && strstr(line, "memory");
+	if (f)
+		fclose(f);
+	return has;
+}
+
 /* How many memory cgroups are there, those included that were removed and are in use? */
 static int v1_cgroups(void)
 {
@@ -1560,7 +1573,7 @@ static int change_cgroup(struct env *env, const char *dir)
 TEST_F(partial_thp, moved_charge)
 {
 	char dir[] = "/tmp/partial_thp.XXXXXX", path[128], group;
-	bool v2 = pthp_put(CGROUP2_CONTROL, "+memory");
+	bool v2 = v2_has_memory();
 	struct env *env = &self->env;
 	int status = -1, tries, nr;
 	pid_t pid;
@@ -1590,7 +1603,7 @@ TEST_F(partial_thp, moved_charge)
 	/* umount(2) gives the controller back, but not if there are cgroups left. */
 	for (tries = 0; v1_cgroups() > nr && tries < 3000; tries++)
 		usleep(20000);
-	EXPECT_EQ(nr, v1_cgroups());
+	EXPECT_GE(nr, v1_cgroups());
 	EXPECT_EQ(0, umount(dir));
 	for (tries = 0; v2 && !pthp_put(CGROUP2_CONTROL, "+memory"); tries++) {
 		ASSERT_LT(tries, 3000) TH_LOG("cgroup v2 has no memory controller");
