@@ -1443,6 +1443,7 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	unsigned long start, addr, end, token, i;
 	struct folio *folio, *front;
 	struct dst dst = dst_init();
+	struct anon_vma *anon_vma;
 	LIST_HEAD(list);
 
 	thp_make(test, 0);
@@ -1472,8 +1473,14 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	folio_lock(front);
 	try_to_migrate(front, 0);
 	KUNIT_EXPECT_FALSE(test, folio_mapped(front));
-	/* The migration entry that it finds now is no mapping. */
-	try_to_migrate(front, 0);
+	/*
+	 * A walk does not take a migration entry for a mapping.  Of what is not mapped
+	 * there is one only for who holds the lock.
+	 */
+	anon_vma = folio_anon_vma(front);
+	anon_vma_lock_read(anon_vma);
+	try_to_migrate(front, TTU_RMAP_LOCKED);
+	anon_vma_unlock_read(anon_vma);
 	try_to_migrate(folio, 0);
 	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
 	remove_migration_ptes(folio, folio, 0);
