@@ -1471,32 +1471,17 @@ static char *v1_file(char *buf, size_t size, const char *dir, char group,
 	return buf;
 }
 
-/* Do cgroups of v2 have the memory controller? */
-static bool v2_has_memory(void)
-{
-	char line[256];
-	bool has;
-	FILE *f;
-
-	f = fopen(CGROUP2_CONTROL, "r");
-	has = f && fgets(line, sizeof(line), f) && strstr(line, "memory");
-	if (f)
-		fclose(f);
-	return has;
-}
-
 /* How many memory cgroups are there, those included that were removed and are in use? */
 static int v1_cgroups(void)
 {
-	char line[128];
+	char buf[1024], *line;
 	int nr = 0;
-	FILE *f;
 
-	f = fopen("/proc/cgroups", "r");
-	while (f && !nr && fgets(line, sizeof(line), f))
-		sscanf(line, "memory %*d %d", &nr);
-	if (f)
-		fclose(f);
+	if (pthp_get("/proc/cgroups", buf, sizeof(buf))) {
+		line = strstr(buf, "\nmemory\t");
+		if (line)
+			sscanf(line, " memory %*d %d", &nr);
+	}
 	return nr;
 }
 
@@ -1573,7 +1558,8 @@ static int change_cgroup(struct env *env, const char *dir)
 TEST_F(partial_thp, moved_charge)
 {
 	char dir[] = "/tmp/partial_thp.XXXXXX", path[128], group;
-	bool v2 = v2_has_memory();
+	bool v2 = pthp_get(CGROUP2_CONTROL, path, sizeof(path)) &&
+		  strstr(path, "memory");
 	struct env *env = &self->env;
 	int status = -1, tries, nr;
 	pid_t pid;

@@ -199,21 +199,6 @@ static void say(const char *fmt, ...)
 
 /* ---- files ---- */
 
-static bool get(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return false;
-	len = read(fd, buf, size - 1);
-	close(fd);
-	if (len < 0)
-		return false;
-	buf[len] = '\0';
-	return true;
-}
-
 static const char *cgroup_file(char *buf, size_t size, int group,
 			       const char *name)
 {
@@ -880,7 +865,7 @@ static unsigned int change_cgroup(int from, int to)
 	unsigned int nr = 0;
 
 	cgroup_file(path, sizeof(path), from, "cgroup.procs");
-	if (!get(path, procs, sizeof(procs)))
+	if (!pthp_get(path, procs, sizeof(procs)))
 		return 0;
 	cgroup_file(path, sizeof(path), to, "cgroup.procs");
 	for (pid = procs; *pid; pid = next) {
@@ -1050,7 +1035,7 @@ static bool knob(FIXTURE_DATA(partial_thp_stress) * self, const char *path,
 {
 	char old[128], *word;
 
-	if (self->nr_knobs == MAX_KNOBS || !get(path, old, sizeof(old)))
+	if (self->nr_knobs == MAX_KNOBS || !pthp_get(path, old, sizeof(old)))
 		return false;
 	/* "always [madvise] never" */
 	word = strchr(old, '[');
@@ -1086,7 +1071,7 @@ static bool have_swap(void)
 {
 	char swaps[1024], *line;
 
-	if (!get("/proc/swaps", swaps, sizeof(swaps)))
+	if (!pthp_get("/proc/swaps", swaps, sizeof(swaps)))
 		return false;
 	line = strchr(swaps, '\n');
 	return line && line[1];
@@ -1122,7 +1107,7 @@ static void swap_setup(FIXTURE_DATA(partial_thp_stress) * self)
 
 	if (have_swap())
 		return;
-	if (!get(ZRAM_SYSFS "disksize", value, sizeof(value)) || atol(value)) {
+	if (!pthp_get(ZRAM_SYSFS "disksize", value, sizeof(value)) || atol(value)) {
 		leave_out(PAGEOUT, "no swap, and no unused zram0");
 		return;
 	}
@@ -1373,7 +1358,7 @@ static void expect_cgroups_gone(struct __test_metadata *_metadata)
 		       dying);
 	}
 	cgroup_file(path, sizeof(path), -1, "memory.current");
-	ASSERT_TRUE(get(path, value, sizeof(value)));
+	ASSERT_TRUE(pthp_get(path, value, sizeof(value)));
 	usage = atol(value);
 	TH_LOG("memory.current in the end: %ld", usage);
 	EXPECT_GT((long)read_pmd_pagesize(), usage);
@@ -1455,7 +1440,7 @@ static void run(struct __test_metadata *_metadata,
 			break;
 		sleep(1);
 	}
-	get(KSM_SYSFS "pages_sharing", merged, sizeof(merged));
+	pthp_get(KSM_SYSFS "pages_sharing", merged, sizeof(merged));
 	merged[strcspn(merged, "\n")] = '\0';
 	stop();
 	for (i = 0; i < ARRAY_SIZE(jobs); i++) {

@@ -155,6 +155,21 @@ static inline bool pthp_put(const char *path, const char *value)
 	return ok;
 }
 
+static inline bool pthp_get(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, buf, size - 1);
+	close(fd);
+	if (len < 0)
+		return false;
+	buf[len] = '\0';
+	return true;
+}
+
 /* The number after @name in a file of names and numbers, or -1 */
 static inline long pthp_get_named(const char *path, const char *name)
 {
