@@ -14,6 +14,9 @@
  */
 #include "../kselftest_harness.h"
 
+#include <sched.h>
+#include <sys/klog.h>
+
 #include "partial_thp_edges.h"
 
 #define TRACING		"/sys/kernel/tracing/"
@@ -205,12 +208,38 @@ static int fill_dst(struct env *env, long step)
 	return !fill_node(env->dst, step);
 }
 
-/* Move more to the target node than there is room for, and look who is killed. */
+#define MARK "partial_thp: full\n"
+
+/* What the kernel had to complain about since the mark, but for lack of memory */
+static unsigned int complaints(void)
+{
+	static const char * const kinds[] = { "WARNING:", "BUG:", "kernel BUG" };
+	static char log[1 << 20];
+	char *at = log, *mark;
+	unsigned int i, n = 0;
+	int len;
+
+	len = klogctl(3, log, sizeof(log) - 1);
+	log[len < 0 ? 0 : len] = '\0';
+	while ((mark = strstr(at, MARK)))
+		at = mark + strlen(MARK);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		n += !!strstr(at, kinds[i]);
+	return n;
+}
+
+/*
+ * Move more to the target node than there is room for, and look who is killed.  That
+ * there is no room is reported on the console, where it would pass for a fault: a
+ * single page that cannot be had on any kernel, and each kill.
+ */
 static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 {
 	long killed = pthp_get_named("/proc/vmstat", "oom_kill");
 	int status, ret;
 
+	EXPECT_TRUE(set(env, "/proc/sys/kernel/printk", "1"));
+	EXPECT_TRUE(pthp_put("/dev/kmsg", "<6>" MARK));
 	ret = pthp_mbind(env->r.mem, region_len(env), env->dst, MPOL_MF_MOVE);
 	TH_LOG("mbind: %d, %u of %u pages moved", ret,
 	       pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
@@ -218,6 +247,7 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 	EXPECT_EQ(killed, pthp_get_named("/proc/vmstat", "oom_kill"));
 	EXPECT_EQ(0, waitpid(env->child, &status, WNOHANG));
 	EXPECT_TRUE(pthp_intact(&env->r));
+	EXPECT_EQ(0, complaints());
 }
 
 #define NR_TOO_MANY 48
@@ -249,25 +279,42 @@ static void enabled(char *path, size_t size, unsigned int order)
 TEST_F(partial_thp_target, full_target_mthp)
 {
 	struct env *env = &self->env;
-	char path[96];
+	char pmd[96], path[96];
+	bool ready;
 
 	if (!(thp_supported_orders() & 1ul << 2))
 		SKIP(return, "no anonymous folios of order 2");
 	ASSERT_TRUE(spawn(env, fill_dst, 0));
-	enabled(path, sizeof(path), env->order);
-	ASSERT_TRUE(set(env, path, "never"));
+	enabled(pmd, sizeof(pmd), env->order);
 	enabled(path, sizeof(path), 2);
-	ASSERT_TRUE(set(env, path, "always"));
+	ready = set(env, pmd, "never") && set(env, path, "always");
+	EXPECT_TRUE(ready);
 	env->thps = NR_TOO_MANY << (env->order - 2);
 	env->order = 2;
-	if (!build(_metadata, env))
+	if (!ready || !build(_metadata, env))
 		return;
 	expect_no_kill(_metadata, env);
 }
 
+/* Folios of @order get to the target node as they are. */
+static bool can_have(struct env *env, unsigned int order)
+{
+	struct pthp_census c = { 0 };
+	struct pthp r;
+	bool ok;
+
+	ok = !pthp_alloc(&r, NR_THPS, order, env->src, SEED) &&
+	     !pthp_mbind_run(r.mem, (size_t)r.nr * psize(), env->dst) &&
+	     pthp_census_take(&r, &c) && c.orders[order] == NR_THPS;
+	pthp_census_drop(&c);
+	pthp_free(&r);
+	return ok;
+}
+
 /*
  * The target node has blocks of 64 KiB that are free, and hardly any larger ones: the
- * halves of THPs arrive in folios of that size.  Stock: all pieces are of order 0.
+ * halves of THPs arrive in folios of that size.  Folios that were of that size before
+ * do, on stock, too.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_target, fragmented_target)
 {
@@ -275,25 +322,27 @@ TEST_F(partial_thp_target, fragmented_target)
 	struct env *env = &self->env;
 	char pmd[96], path[96];
 	struct seen s;
+	bool ready;
 
 	have = ffsl(65536 / psize()) - 1;
 	if (have < 2 || !(thp_supported_orders() & 1ul << have))
 		SKIP(return, "no anonymous folios of 64 KiB");
 	enabled(pmd, sizeof(pmd), env->order);
-	ASSERT_TRUE(set(env, pmd, "never"));
 	enabled(path, sizeof(path), have);
-	ASSERT_TRUE(set(env, path, "always"));
-	ASSERT_TRUE(set(env, "/proc/sys/vm/compact_unevictable_allowed", "0"));
 	/* Nothing is kept free, in large blocks, for others. */
-	ASSERT_TRUE(set(env, "/proc/sys/vm/lowmem_reserve_ratio", "0 0 0 0"));
-	ASSERT_TRUE(set(env, "/proc/sys/vm/min_free_kbytes", "1024"));
-	ASSERT_TRUE(spawn(env, fill_dst, 65536));
-	ASSERT_TRUE(pthp_put(pmd, "always"));
-
-	if (!build(_metadata, env))
+	ready = set(env, pmd, "never") && set(env, path, "always") &&
+		set(env, "/proc/sys/vm/compact_unevictable_allowed", "0") &&
+		set(env, "/proc/sys/vm/lowmem_reserve_ratio", "0 0 0") &&
+		set(env, "/proc/sys/vm/watermark_boost_factor", "0") &&
+		set(env, "/proc/sys/vm/min_free_kbytes", "1024") &&
+		spawn(env, fill_dst, 65536) && pthp_put(pmd, "always");
+	EXPECT_TRUE(ready);
+	EXPECT_TRUE(can_have(env, have));
+	env->thps = NR_TOO_MANY;
+	if (!ready || !build(_metadata, env))
 		return;
 	half = 1u << env->order >> 1;
-	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
+	EXPECT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
 	EXPECT_EQ(0, migrate(env));
 	expect_pages(_metadata, env, env->dst);
 	look(env, &s);
@@ -312,40 +361,66 @@ TEST_F(partial_thp_target, fragmented_target)
 
 /* ---- in which order they arrive ---- */
 
+/* Are more pages right behind the one before them than are right in front of it? */
+static bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
+		      const char *what)
+{
+	unsigned int up = 0, down = 0, pairs = 0, page;
+	unsigned long pfn, last = 0;
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		up += pfn == last + 1;
+		down += pfn == last - 1;
+		last = pfn;
+		pairs++;
+	}
+	TH_LOG("%s: of %u pages %u are behind the one before, %u in front",
+	       what, pairs, up, down);
+	return up > down;
+}
+
 /*
- * Pages that follow each other do so in physical memory where that is to be had.  6.12
- * stock passes; 6.1 stock does not split.
+ * Pages that follow each other do so in physical memory where single pages do that are
+ * migrated from where there are no large folios.  Stock: the other way round.
  */
 TEST_F(partial_thp_target, arrival_order)
 {
 	static const enum pthp_shape shapes[] = { PTHP_ALTERNATE, PTHP_ALL_BUT_ONE };
+	struct pthp kept[ARRAY_SIZE(shapes)];
 	struct env *env = &self->env;
 	unsigned int i, page;
+	cpu_set_t cpus;
+
+	/* A CPU gets the pages first that it freed last: stay, and free none. */
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+
+	if (!build(_metadata, env))
+		return;
+	/* The same in single pages, to compare with and to use up what it freed */
+	ASSERT_EQ(0, madvise(env->r.mem, region_len(env), MADV_DONTNEED));
+	for (page = 0; page < env->r.nr; page++)
+		pthp_fill(&env->r, page);
+	EXPECT_EQ(0, migrate(env));
+	EXPECT_TRUE(ascending(_metadata, &env->r, "small"));
 
 	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
-		unsigned int up = 0, down = 0, pairs = 0;
-		unsigned long pfn, last = 0;
-
+		kept[i] = env->r;
+		memset(&env->r, 0, sizeof(env->r));
 		if (!build(_metadata, env))
 			return;
 		ASSERT_EQ(0, pthp_punch(&env->r, shapes[i], PTHP_DONTNEED));
 		EXPECT_EQ(0, migrate(env));
 		expect_pages(_metadata, env, env->dst);
-		for (page = 0; page < env->r.nr; page++) {
-			if (!env->r.mapped[page])
-				continue;
-			pfn = pagemap_get_pfn(env->r.pagemap,
-					      pthp_addr(&env->r, page));
-			up += pfn == last + 1;
-			down += pfn == last - 1;
-			last = pfn;
-			pairs++;
-		}
-		TH_LOG("%s: of %u pages %u are behind the one before, %u in front",
-		       pthp_shape_names[shapes[i]], pairs, up, down);
-		EXPECT_GT(up, down);
-		EXPECT_LT(pairs / 2, up + down);
+		EXPECT_TRUE(ascending(_metadata, &env->r,
+				      pthp_shape_names[shapes[i]]));
 	}
+	while (i--)
+		pthp_free(&kept[i]);
 }
 
 /* ---- trace events ---- */

@@ -55,7 +55,10 @@ struct seen {
 	unsigned int orders[PTHP_MAX_ORDER + 1];
 };
 
-/* Write to a file, until env_teardown(). */
+/*
+ * Write to a file, until env_teardown(): that is not reached from a failed ASSERT,
+ * so there should not be any from here on.
+ */
 static inline bool set(struct env *env, const char *path, const char *value)
 {
 	struct setting *s = &env->saved[env->nr_saved];
@@ -126,9 +129,11 @@ static inline void stop_child(struct env *env)
 static inline void env_teardown(struct env *env)
 {
 	stop_child(env);
-	while (env->nr_saved--)
-		pthp_put(env->saved[env->nr_saved].path,
-			 env->saved[env->nr_saved].value);
+	while (env->nr_saved) {
+		struct setting *s = &env->saved[--env->nr_saved];
+
+		pthp_put(s->path, s->value);
+	}
 	pthp_free(&env->r);
 	free(env->zero);
 	free(env->border);
@@ -225,8 +230,9 @@ static inline int bind_slice(struct env *env, unsigned int page, unsigned int nr
 }
 
 static inline int move_slice(struct env *env, unsigned int page, unsigned int nr,
-		      long node)
+			     long node)
 {
+	mark_border(env, page, nr, 0);
 	return pthp_mbind(pthp_addr(&env->r, page), nr * psize(), node,
 			  MPOL_MF_MOVE);
 }
