@@ -63,14 +63,16 @@ static void name_all(struct __test_metadata *_metadata, struct env *env,
 		      MPOL_MF_MOVE);
 	ASSERT_EQ(0, syscall(__NR_move_pages, 0, r->nr, r->addrs, NULL, node, 0));
 	for (page = 0; page < r->nr; page++) {
-		bool there = node[page] == env->dst;
+		int want = r->mapped[page] ? -EBUSY : -ENOENT;
 
-		moved += there;
+		if (node[page] == env->dst) {
+			want = env->dst;
+			moved++;
+		}
 		if (r->status[page] == UNWRITTEN)
 			unwritten++;
 		else
-			wrong += there ? r->status[page] != env->dst :
-					 r->status[page] >= 0;
+			wrong += r->status[page] != want;
 	}
 	EXPECT_EQ(want_moved, moved);
 	EXPECT_EQ(0, unwritten) TH_LOG("%u statuses were not written", unwritten);
@@ -270,7 +272,7 @@ TEST_F(partial_thp_target, full_target)
 	expect_no_kill(_metadata, env);
 }
 
-static void enabled(char *path, size_t size, unsigned int order)
+static void thp_file(char *path, size_t size, unsigned int order)
 {
 	snprintf(path, size, THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
 }
@@ -285,8 +287,8 @@ TEST_F(partial_thp_target, full_target_mthp)
 	if (!(thp_supported_orders() & 1ul << 2))
 		SKIP(return, "no anonymous folios of order 2");
 	ASSERT_TRUE(spawn(env, fill_dst, 0));
-	enabled(pmd, sizeof(pmd), env->order);
-	enabled(path, sizeof(path), 2);
+	thp_file(pmd, sizeof(pmd), env->order);
+	thp_file(path, sizeof(path), 2);
 	ready = set(env, pmd, "never") && set(env, path, "always");
 	EXPECT_TRUE(ready);
 	env->thps = NR_TOO_MANY << (env->order - 2);
@@ -327,8 +329,8 @@ TEST_F(partial_thp_target, fragmented_target)
 	have = ffsl(65536 / psize()) - 1;
 	if (have < 2 || !(thp_supported_orders() & 1ul << have))
 		SKIP(return, "no anonymous folios of 64 KiB");
-	enabled(pmd, sizeof(pmd), env->order);
-	enabled(path, sizeof(path), have);
+	thp_file(pmd, sizeof(pmd), env->order);
+	thp_file(path, sizeof(path), have);
 	/* Nothing is kept free, in large blocks, for others. */
 	ready = set(env, pmd, "never") && set(env, path, "always") &&
 		set(env, "/proc/sys/vm/compact_unevictable_allowed", "0") &&
@@ -453,25 +455,29 @@ static bool trace(bool on)
 	return true;
 }
 
+static long field(const char *line, const char *name)
+{
+	const char *at = strstr(line, name);
+
+	return at ? atol(at + strlen(name)) : 0;
+}
+
 static bool read_trace(struct traced *t)
 {
 	FILE *f = fopen(TRACING "trace", "r");
-	char line[512], *at;
-	long v[5];
+	char line[512];
 
 	memset(t, 0, sizeof(*t));
 	while (f && fgets(line, sizeof(line), f)) {
 		t->set_pte += !!strstr(line, " set_migration_pte: ");
 		t->removed_pte += !!strstr(line, " remove_migration_pte: ");
-		at = strstr(line, "nr_succeeded=");
-		if (!at || sscanf(at, "nr_succeeded=%ld nr_failed=%ld nr_thp_succeeded=%ld nr_thp_failed=%ld nr_thp_split=%ld",
-				  &v[0], &v[1], &v[2], &v[3], &v[4]) != 5)
+		if (!strstr(line, " mm_migrate_pages: "))
 			continue;
-		t->succeeded += v[0];
-		t->failed += v[1];
-		t->thp_succeeded += v[2];
-		t->thp_failed += v[3];
-		t->thp_split += v[4];
+		t->succeeded += field(line, " nr_succeeded=");
+		t->failed += field(line, " nr_failed=");
+		t->thp_succeeded += field(line, " nr_thp_succeeded=");
+		t->thp_failed += field(line, " nr_thp_failed=");
+		t->thp_split += field(line, " nr_thp_split=");
 	}
 	if (f)
 		fclose(f);

@@ -70,7 +70,7 @@ static inline bool set(struct env *env, const char *path, const char *value)
 	chosen = strchr(buf, '[');
 	chosen = chosen ? chosen + 1 : buf;
 	chosen[strcspn(chosen, "]\n")] = '\0';
-	strcpy(s->value, chosen);
+	snprintf(s->value, sizeof(s->value), "%s", chosen);
 	snprintf(s->path, sizeof(s->path), "%s", path);
 	env->nr_saved++;
 	return pthp_put(path, value);
@@ -168,7 +168,7 @@ typedef int (*slice_fn)(struct env *env, unsigned int page, unsigned int nr,
 			long arg);
 
 static inline int each_thp(struct env *env, slice_fn fn, unsigned int page,
-		    unsigned int nr, long arg)
+			   unsigned int nr, long arg)
 {
 	unsigned int i;
 	int err = 0;
@@ -202,7 +202,7 @@ static inline int zero(struct env *env, unsigned int page, unsigned int nr, long
 }
 
 static inline int mark_border(struct env *env, unsigned int page, unsigned int nr,
-		       long unused)
+			      long unused)
 {
 	env->border[page] = true;
 	if (page + nr < env->r.nr)
@@ -223,7 +223,7 @@ static inline int lock(struct env *env, unsigned int page, unsigned int nr, long
 }
 
 static inline int bind_slice(struct env *env, unsigned int page, unsigned int nr,
-		      long node)
+			     long node)
 {
 	mark_border(env, page, nr, 0);
 	return pthp_mbind(pthp_addr(&env->r, page), nr * psize(), node, 0);
@@ -290,7 +290,7 @@ static inline void look(const struct env *env, struct seen *s)
  * of their pages zero-filled, and no more than khugepaged would allow.
  */
 static inline void plan(const struct env *env, unsigned int start, unsigned int order,
-		 unsigned int *want)
+			unsigned int *want)
 {
 	unsigned int n = 1u << order, i, data = 0, zeroes = 0, borders = 0;
 	bool keep = order != 1;
@@ -316,7 +316,7 @@ static inline void plan(const struct env *env, unsigned int start, unsigned int 
 
 /* The pieces are as large as they may be, and what they are made of is right. */
 static inline void expect_planned(struct __test_metadata *_metadata,
-			   const struct env *env)
+				  const struct env *env)
 {
 	unsigned int want[PTHP_MAX_ORDER + 1] = { 0 }, i;
 	char want_str[128], got_str[128];
@@ -336,7 +336,7 @@ static inline void expect_planned(struct __test_metadata *_metadata,
 
 /* Every page with data is on @node, each page has its content. */
 static inline void expect_pages(struct __test_metadata *_metadata,
-			 const struct env *env, int node)
+				const struct env *env, int node)
 {
 	unsigned int page, bad = 0;
 
@@ -348,7 +348,7 @@ static inline void expect_pages(struct __test_metadata *_metadata,
 }
 
 static inline void expect_whole(struct __test_metadata *_metadata,
-			 const struct env *env)
+				const struct env *env)
 {
 	struct seen s;
 
