@@ -47,6 +47,10 @@ kunit: deps	## KUnit on the patched kernel
 kselftest: deps	## our kselftests on TREE
 	@scripts/check kselftest
 
+.PHONY: compare
+compare: deps	## all shapes, callers and states on both kernels: is anything worse?
+	@scripts/compare
+
 .PHONY: kselftest-mm
 kselftest-mm:	## the kernel's own mm selftests on both kernels: what differs
 	@scripts/deps mm
