@@ -96,7 +96,7 @@ static void read_entries(struct snap *s, const struct pthp *r,
 		present += !!(e & PM_PRESENT);
 		swapped += !!(e & PM_SWAP);
 		wp += !!(e & PM_UFFD_WP);
-		dirty += !!(e & PM_SOFT_DIRTY);
+		dirty += pfn && e & PM_SOFT_DIRTY;
 		exclusive += pfn && e & PM_EXCLUSIVE;
 		ascending += pfn && pfn == last + 1;
 		descending += pfn && pfn + 1 == last;

@@ -31,7 +31,7 @@
 #include "compare-state.h"
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
-#define MTHP		"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+#define SIZE_ENABLED	"/sys/kernel/mm/transparent_hugepage/hugepages-%ukB/enabled"
 
 enum call {
 	MBIND,
@@ -112,6 +112,7 @@ static enum pthp_shape mapped_shape(unsigned int shape)
 #define THREADS		0x04000	/* a thread on the other CPU */
 #define MUNMAP		0x08000	/* not by MADV_DONTNEED */
 #define NO_MEMORY	0x10000	/* on the target node */
+#define SOFT_DIRTY	0x20000	/* every third page is */
 
 static const struct {
 	unsigned int state;
@@ -124,6 +125,7 @@ static const struct {
 	{ PINNED_LAST, "pinned_last" }, { MERGED, "ksm" }, { SWAPPED, "swap" },
 	{ UFFD_WP, "uffd_wp" }, { IN_CGROUP, "cgroup" }, { THREADS, "threads" },
 	{ MUNMAP, "munmap" }, { NO_MEMORY, "no_memory" },
+	{ SOFT_DIRTY, "soft_dirty" },
 };
 
 #define FORKED		(KEEPS | CHILD | BOTH | PASSING)
@@ -178,6 +180,7 @@ static const struct setup setups[] = {
 	{ MBIND,	9, 8, MERGED,		S(PTHP_ALL) | S(PTHP_FIRST_HALF) },
 	{ MBIND,	9, 8, SWAPPED,		FEW },
 	{ MBIND,	9, 8, UFFD_WP,		FEW | S(SPARSE) },
+	{ MBIND,	9, 8, SOFT_DIRTY,	FEW | S(SPARSE) },
 	{ MBIND,	9, 8, IN_CGROUP,	FEW | S(SPARSE) },
 	{ MBIND,	9, 8, IN_CGROUP | PTES,	S(PTHP_ALL) },
 	{ MBIND,	9, 8, THREADS,		FEW | S(PTHP_ONE_PAGE) | S(PTHP_ALTERNATE) },
@@ -469,6 +472,13 @@ static const char *make(const struct setup *s, unsigned int shape)
 	}
 	if (!missing && s->state & SWAPPED)
 		missing = swap_out(&sub);
+	if (!missing && s->state & SOFT_DIRTY) {
+		clear_softdirty();
+		for (i = 0; i < sub.r.nr; i += 3) {
+			if (sub.r.mapped[i])
+				fill_page(&sub, i);
+		}
+	}
 	if (!missing && s->state & MERGED)
 		missing = merge_same(&sub);
 	for (i = 0; !missing && i < sub.r.nr_folios; i++) {
@@ -619,6 +629,19 @@ static bool wanted(char **words)
 	return false;
 }
 
+/* Kernels that have only one size have no such setting. */
+static void only_order(unsigned int order)
+{
+	const unsigned int kb[] = { psize() >> 10 << pthp_pmd_order(), 64 };
+	unsigned int want = psize() >> 10 << order, i;
+	char path[128];
+
+	for (i = 0; i < ARRAY_SIZE(kb); i++) {
+		snprintf(path, sizeof(path), SIZE_ENABLED, kb[i]);
+		pthp_put(path, kb[i] == want ? "madvise" : "never");
+	}
+}
+
 static void run_case(const struct setup *s, unsigned int shape)
 {
 	int status;
@@ -630,7 +653,7 @@ static void run_case(const struct setup *s, unsigned int shape)
 		skip("this kernel has no folios of that size");
 		return;
 	}
-	pthp_put(MTHP, s->order == 4 ? "madvise" : "never");
+	only_order(s->order);
 	fflush(stdout);
 	pid = fork();
 	if (!pid)
