@@ -170,7 +170,8 @@ static void read_free(struct snap *s)
 
 	f = fopen("/proc/zoneinfo", "r");
 	while (f && fgets(line, sizeof(line), f)) {
-		sscanf(line, "Node %d", &node);
+		if (sscanf(line, "Node %d", &node) == 1)
+			continue;
 		if (sscanf(line, " pages free %ld", &value) == 1 ||
 		    sscanf(line, " count: %ld", &value) == 1) {
 			add(s, LEVEL, value * kb, "free.node%d", node);
@@ -192,7 +193,8 @@ int node_of_pfn(unsigned long pfn)
 	if (!second) {
 		f = fopen("/proc/zoneinfo", "r");
 		while (f && fgets(line, sizeof(line), f)) {
-			sscanf(line, "Node %d", &node);
+			if (sscanf(line, "Node %d", &node) == 1)
+				continue;
 			if (node == 1 && sscanf(line, " start_pfn: %lu", &start) == 1 &&
 			    start && (!second || start < second))
 				second = start;

@@ -118,7 +118,7 @@ void other_end(struct subject *sub)
 /* ---- a thread on the other CPU, so that there is a TLB to flush ---- */
 
 static pthread_t spinner;
-static volatile int spinning, spin;
+static int spinning, spin;
 
 static void *spin_main(void *unused)
 {
@@ -127,8 +127,8 @@ static void *spin_main(void *unused)
 	CPU_ZERO(&cpus);
 	CPU_SET(1, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
-	spinning = 1;
-	while (spin)
+	__atomic_store_n(&spinning, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&spin, __ATOMIC_ACQUIRE))
 		;
 	return NULL;
 }
@@ -139,14 +139,14 @@ bool spinner_start(void)
 	spinning = 0;
 	if (pthread_create(&spinner, NULL, spin_main, NULL))
 		return false;
-	while (!spinning)
+	while (!__atomic_load_n(&spinning, __ATOMIC_ACQUIRE))
 		sched_yield();
 	return true;
 }
 
 void spinner_end(void)
 {
-	spin = 0;
+	__atomic_store_n(&spin, 0, __ATOMIC_RELEASE);
 	pthread_join(spinner, NULL);
 }
 
@@ -365,8 +365,8 @@ static void fill_node(int node)
 	}
 }
 
-/* A process that has all of @node; the OOM killer likes it best. */
-pid_t fill_start(int node)
+/* A process that has all of the target node; the OOM killer likes it best. */
+pid_t fill_start(const struct subject *sub)
 {
 	int fds[2];
 	char ready;
@@ -379,7 +379,8 @@ pid_t fill_start(int node)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fds[0]);
 		pthp_put("/proc/self/oom_score_adj", "500");
-		fill_node(node);
+		munmap(sub->r.mem, (size_t)sub->r.nr * psize());
+		fill_node(sub->dst);
 		if (write(fds[1], "", 1) == 1)
 			pause();
 		_exit(0);
