@@ -93,6 +93,8 @@ static enum pthp_shape mapped_shape(unsigned int shape)
 #define MUNMAP		0x08000	/* not by MADV_DONTNEED */
 #define NO_MEMORY	0x10000	/* on the target node */
 #define SOFT_DIRTY	0x20000	/* every third page is */
+#define FRAGMENTED	0x40000	/* the target node has single pages only */
+#define ONCE		0x80000	/* there is no second migration */
 
 static const struct {
 	unsigned int state;
@@ -105,7 +107,8 @@ static const struct {
 	{ PINNED_LAST, "pinned_last" }, { MERGED, "ksm" }, { SWAPPED, "swap" },
 	{ UFFD_WP, "uffd_wp" }, { IN_CGROUP, "cgroup" }, { THREADS, "threads" },
 	{ MUNMAP, "munmap" }, { NO_MEMORY, "no_memory" },
-	{ SOFT_DIRTY, "soft_dirty" },
+	{ SOFT_DIRTY, "soft_dirty" }, { FRAGMENTED, "fragmented" },
+	{ ONCE, "once" },
 };
 
 #define FORKED		(KEEPS | CHILD | BOTH | PASSING)
@@ -152,6 +155,11 @@ static const struct setup setups[] = {
 	{ MBIND,	9, 8, PINNED | PTES,	S(PTHP_ALL) },
 	{ MBIND,	9, 8, PINNED | KEEPS,	S(PTHP_FIRST_HALF) },
 	{ MBIND,	9, 8, PINNED | CHILD,	S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, PINNED | ONCE,	S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, PINNED | KEEPS | ONCE, S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, PINNED | CHILD | ONCE, S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, KEEPS | ONCE,	S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, CHILD | ONCE,	S(PTHP_FIRST_HALF) },
 	{ MBIND,	9, 8, PINNED_LAST,	S(PTHP_ALL) | S(PTHP_FIRST_HALF) },
 	{ MOVE_ALL,	9, 8, PINNED,		S(PTHP_FIRST_HALF) },
 	{ MOVE_ALL,	9, 8, PINNED_LAST,	S(PTHP_ALL) | S(PTHP_FIRST_HALF) },
@@ -165,6 +173,8 @@ static const struct setup setups[] = {
 	{ MBIND,	9, 8, IN_CGROUP | PTES,	S(PTHP_ALL) },
 	{ MBIND,	9, 8, THREADS,		FEW | S(PTHP_ONE_PAGE) | S(PTHP_ALTERNATE) },
 	{ MOVE_ALL,	9, 8, THREADS,		S(PTHP_ALL) | S(PTHP_FIRST_HALF) },
+	{ MBIND,	9, 8, FRAGMENTED,	S(PTHP_ALL) | S(PTHP_FIRST_HALF) |
+						S(PTHP_ALL_BUT_ONE) },
 	{ MBIND,	9, 48, NO_MEMORY,	S(PTHP_ALL_BUT_ONE) },
 	{ MOVE_ONE,	9, 48, NO_MEMORY,	S(PTHP_ALL_BUT_ONE) },
 };

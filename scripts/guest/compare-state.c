@@ -26,6 +26,8 @@
 #define SWAP_BYTES	(64ul << 20)
 #define MAX_FILLERS	24
 #define MAX_PINS	64
+#define NR_HOLES	8192u
+#define COMPACT_LOCKED	"/proc/sys/vm/compact_unevictable_allowed"
 
 /* ---- processes ---- */
 
@@ -340,19 +342,31 @@ static int node_of(void *addr)
 	return node;
 }
 
-/* Until what is left is not given to the likes of it, in any size */
-static void fill_node(int node)
+/*
+ * Until what is left is not given to the likes of it, in any size.  With @holes,
+ * single pages are free then, and the others are locked, so that compaction lets
+ * them stay where they are.
+ */
+static void fill_node(int node, bool holes)
 {
 	const size_t step = read_pmd_pagesize(), len = 8ul << 30;
-	unsigned int missed = 0;
-	char *mem, *at;
+	unsigned int missed = 0, i;
+	char *mem, *small, *at;
 
+	if (holes && mlockall(MCL_FUTURE | MCL_ONFAULT))
+		_exit(1);
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mem == MAP_FAILED || pthp_prefer_node(node))
 		_exit(1);
+	small = mem;
 	at = (char *)(((uintptr_t)mem + step - 1) & ~(step - 1));
-	madvise(at, len - step, MADV_HUGEPAGE);
+	if (holes) {
+		at += 2 * NR_HOLES * psize();
+		madvise(small, at - small, MADV_NOHUGEPAGE);
+		memset(small, 1, at - small);
+	}
+	madvise(at, mem + len - at, MADV_HUGEPAGE);
 	do {
 		*at = 1;
 		at += step;
@@ -363,10 +377,12 @@ static void fill_node(int node)
 		missed = node_of(at) == node ? 0 : missed + 1;
 		at += psize();
 	}
+	for (i = 0; holes && i < NR_HOLES; i++)
+		munmap(small + 2 * i * psize(), psize());
 }
 
 /* A process that has all of the target node; the OOM killer likes it best. */
-pid_t fill_start(const struct subject *sub)
+pid_t fill_start(const struct subject *sub, bool holes)
 {
 	int fds[2];
 	char ready;
@@ -374,13 +390,15 @@ pid_t fill_start(const struct subject *sub)
 
 	if (pipe(fds))
 		return -1;
+	if (holes)
+		pthp_put(COMPACT_LOCKED, "0");
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fds[0]);
 		pthp_put("/proc/self/oom_score_adj", "500");
 		munmap(sub->r.mem, (size_t)sub->r.nr * psize());
-		fill_node(sub->dst);
+		fill_node(sub->dst, holes);
 		if (write(fds[1], "", 1) == 1)
 			pause();
 		_exit(0);
@@ -397,6 +415,7 @@ bool fill_end(pid_t pid)
 {
 	bool alive = waitpid(pid, NULL, WNOHANG) == 0;
 
+	pthp_put(COMPACT_LOCKED, "1");
 	if (alive) {
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);

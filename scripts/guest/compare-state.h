@@ -43,7 +43,7 @@ void drop_fillers(void);
 long move_by_cpuset(int node);
 long set_block(long block, const char *state);
 
-pid_t fill_start(const struct subject *sub);
+pid_t fill_start(const struct subject *sub, bool holes);
 bool fill_end(pid_t pid);
 
 #endif /* COMPARE_STATE_H */

@@ -378,7 +378,8 @@ static void run_stages(const struct setup *s)
 		tell("moved", "other_failed", other_do(OTHER_UNMAP));
 		other_end(&sub);
 	}
-	call(s, "back", false);
+	if (!(s->state & ONCE))
+		call(s, "back", false);
 	shrink();
 	stage("shrunk", sub.src);
 	touch(s);
@@ -410,10 +411,10 @@ static int run(const struct setup *s, unsigned int shape)
 		return 0;
 	}
 	set_targets(s, true);
-	if (s->state & NO_MEMORY) {
+	if (s->state & (NO_MEMORY | FRAGMENTED)) {
 		/* the console is watched for this, and here it is looked for */
 		pthp_put("/proc/sys/kernel/printk", "1");
-		filler = fill_start(&sub);
+		filler = fill_start(&sub, s->state & FRAGMENTED);
 		if (filler < 0) {
 			skip("the target node cannot be filled");
 			return 0;
