@@ -94,7 +94,7 @@ static enum pthp_shape mapped_shape(unsigned int shape)
 #define NO_MEMORY	0x10000	/* on the target node */
 #define SOFT_DIRTY	0x20000	/* every third page is */
 #define FRAGMENTED	0x40000	/* the target node has single pages only */
-#define ONCE		0x80000	/* there is no second migration */
+#define ONCE		0x80000	/* no second migration; if forked, we unmap at once */
 
 static const struct {
 	unsigned int state;

@@ -380,6 +380,8 @@ static void run_stages(const struct setup *s)
 	}
 	if (!(s->state & ONCE))
 		call(s, "back", false);
+	else if (s->state & FORKED)
+		return;
 	shrink();
 	stage("shrunk", sub.src);
 	touch(s);
