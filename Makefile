@@ -13,7 +13,7 @@ CONFIG	?= test
 ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
-export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS HOURS MUTANT MUTANTS
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
 
 .DEFAULT_GOAL := all
@@ -46,6 +46,10 @@ kunit: deps	## KUnit on the patched kernel
 .PHONY: kselftest
 kselftest: deps	## our kselftests on TREE
 	@scripts/check kselftest
+
+.PHONY: compare
+compare: deps	## all shapes, callers and states on both kernels: is anything worse?
+	@scripts/compare
 
 .PHONY: kselftest-mm
 kselftest-mm:	## the kernel's own mm selftests on both kernels: what differs
