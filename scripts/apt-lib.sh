@@ -77,8 +77,8 @@ private_update() {
 private_versions() {
 	[ -f "$apt_dir/conf" ] || return 0
 	private_apt apt-cache madison "$1" 2>/dev/null |
-		awk -F' *[|] *' '{ split($3, w, " "); sub(/\/.*/, "", w[2]); print $2, w[2] }' |
-		grep -v '~rc' | version_sort
+		awk -F' *[|] *' '{ split($3, w, " "); sub(/\/.*/, "", w[2])
+			if ($2 !~ /~rc/) print $2, w[2] }' | version_sort
 }
 
 # "version rest", newest first, by dpkg's rules; one line for each version
