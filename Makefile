@@ -83,6 +83,10 @@ report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart to
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
 
+.PHONY: bases
+bases: deps	## source packages there are for each base: does the series apply?
+	@scripts/bases $(bases)
+
 .PHONY: static
 static:		## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck
 	@scripts/deps static
