@@ -544,6 +544,10 @@ int main(int argc, char **argv)
 			cases++;
 		}
 	}
+	if (!cases) {
+		printf("compare: no case has such a name\n");
+		return 1;
+	}
 	/* What all of them left behind */
 	snprintf(name, sizeof(name), "overall");
 	printf("%s case 1\n", name);
