@@ -299,7 +299,7 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 			unsigned int order)
 {
 	unsigned int i, zeroes = 0, nr_data = 0, nr = 1 << order;
-	bool fits = order != 1, whole = true;
+	bool fits = order != 1 && order < plan->order, whole = true;
 
 	for (i = start; i < start + nr; i++) {
 		if (test_bit(i, plan->unmapped))
