@@ -279,53 +279,107 @@ static struct kunit_suite mapped_suite = {
  * another way.
  */
 
-/*
- * The best pieces for a block of 2^@order pages at @start, found by recursion:
- * the block itself if no two of its pages differ, else those of its halves.
- */
-static void plan_oracle(const unsigned long *mapped, unsigned int start,
-			unsigned int order, unsigned long *starts)
-{
-	unsigned int i, half = 1U << order >> 1;
+/* What is known of each page, and the plan that is made of it */
+struct plan {
+	DECLARE_BITMAP(unmapped, 512);
+	DECLARE_BITMAP(data, 512);
+	DECLARE_BITMAP(border, 512);
+	DECLARE_BITMAP(starts, 512);
+	/* the oracle's */
+	DECLARE_BITMAP(wanted, 512);
+	DECLARE_BITMAP(stay, 512);
+	unsigned int order, max_none;
+};
 
-	__set_bit(start, starts);
-	for (i = 1; i < 1U << order; i++)
-		if (test_bit(start + i, mapped) != test_bit(start, mapped))
-			break;
-	if (order != 1 && i == 1U << order)
+/*
+ * The best pieces for a block of 2^@order pages at @start, found by recursion: the
+ * block itself if it can stay or go as a whole, else those of its halves.
+ */
+static void plan_oracle(struct plan *plan, unsigned int start,
+			unsigned int order)
+{
+	unsigned int i, zeroes = 0, nr_data = 0, nr = 1 << order;
+	bool fits = order != 1, whole = true;
+
+	for (i = start; i < start + nr; i++) {
+		if (test_bit(i, plan->unmapped))
+			whole = false;
+		else if (test_bit(i, plan->data))
+			nr_data++;
+		else
+			zeroes++;
+		if (i > start && test_bit(i, plan->border))
+			whole = false;
+	}
+	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr))
+		whole = false;
+
+	__set_bit(start, plan->wanted);
+	if (fits && whole)
+		bitmap_set(plan->stay, start, nr);
+	if (fits && (whole || !nr_data))
 		return;
 
-	plan_oracle(mapped, start, order - 1, starts);
-	plan_oracle(mapped, start + half, order - 1, starts);
+	plan_oracle(plan, start, order - 1);
+	plan_oracle(plan, start + nr / 2, order - 1);
 }
 
-static bool plan_is_best(const unsigned long *mapped, unsigned int order)
+static void expect_best_plan(struct kunit *test, struct plan *plan)
 {
-	DECLARE_BITMAP(starts, 512) = {};
-	DECLARE_BITMAP(wanted, 512) = {};
+	struct folio_split_plan split = {
+		.order = plan->order,
+		.max_none = plan->max_none,
+		.unmapped = plan->unmapped,
+		.data = plan->data,
+		.border = plan->border,
+		.starts = plan->starts,
+	};
+	DECLARE_BITMAP(data, 512);
 
-	folio_split_plan(mapped, order, starts);
-	plan_oracle(mapped, 0, order, wanted);
-	return bitmap_equal(starts, wanted, 512);
+	bitmap_copy(data, plan->data, 512);
+	plan_oracle(plan, 0, plan->order);
+	folio_split_plan(&split);
+	if (bitmap_equal(plan->starts, plan->wanted, 512) &&
+	    bitmap_equal(plan->data, plan->stay, 512))
+		return;
+	KUNIT_FAIL(test, "order %u, max_none %u, unmapped %*pbl, data %*pbl, border %*pbl: starts %*pbl, wanted %*pbl",
+		   plan->order, plan->max_none, 512, plan->unmapped, 512, data,
+		   512, plan->border, 512, plan->starts, 512, plan->wanted);
 }
 
-/* C3: every way in which the pages of a folio of order 2 to 4 can be mapped */
+/* What an administrator can set max_ptes_none to, the default first */
+static const unsigned int plan_max_none[] = { 511, 0, 64, 255 };
+
+/*
+ * C3, C11: all folios of order 2 and 3, each page unmapped, zero-filled or with data,
+ * in one VMA, and with the border of one anywhere.
+ */
 static void plan_exhaustive(struct kunit *test)
 {
-	unsigned int order;
-	unsigned long map;
+	unsigned int order, border, none, map, m, i, nr, maps;
 
-	for (order = 2; order <= 4; order++)
-		for (map = 0; map < 1UL << (1U << order); map++) {
-			DECLARE_BITMAP(mapped, 512) = { map };
+	for (order = 2, maps = 81; order <= 3; order++, maps *= 81) {
+		nr = 1 << order;
+		for (m = 0; m < maps * nr * ARRAY_SIZE(plan_max_none); m++) {
+			struct plan plan = { .order = order };
 
-			if (!plan_is_best(mapped, order))
-				KUNIT_FAIL(test, "order %u, mapped %#lx",
-					   order, map);
+			map = m % maps;
+			border = m / maps % nr;
+			none = m / maps / nr;
+			plan.max_none = plan_max_none[none];
+			__set_bit(border, plan.border);
+			for (i = 0; i < nr; i++, map /= 3) {
+				if (map % 3 == 0)
+					__set_bit(i, plan.unmapped);
+				else if (map % 3 == 1)
+					__set_bit(i, plan.data);
+			}
+			expect_best_plan(test, &plan);
 		}
+	}
 }
 
-/* C3: order 9, by random runs of pages: from single ones to hundreds */
+/* C3, C11: orders 4 to 9, by random runs of pages: from single ones to hundreds */
 static void plan_random(struct kunit *test)
 {
 	const u64 seed = 20240312;
@@ -334,19 +388,28 @@ static void plan_random(struct kunit *test)
 
 	prandom_seed_state(&rnd, seed);
 	for (i = 0; i < 5000; i++) {
-		DECLARE_BITMAP(mapped, 512) = {};
+		struct plan plan = {
+			.order = 9 - i % 6,
+			.max_none = plan_max_none[i % 4],
+		};
 		unsigned int start = 0, len, run = 1 << i % 9;
-		bool set = i & 1;
 
-		for (; start < 512; start += len, set = !set) {
+		for (; start < 1 << plan.order; start += len) {
 			len = prandom_u32_state(&rnd) % run + 1;
-			len = min(len, 512 - start);
-			if (set)
-				bitmap_set(mapped, start, len);
+			len = min(len, (1 << plan.order) - start);
+			switch (prandom_u32_state(&rnd) % (i & 1 ? 3 : 5)) {
+			case 0:
+				bitmap_set(plan.unmapped, start, len);
+				break;
+			case 1:
+				break;
+			default:
+				bitmap_set(plan.data, start, len);
+			}
+			if (!(prandom_u32_state(&rnd) % 16))
+				__set_bit(start, plan.border);
 		}
-		if (!plan_is_best(mapped, 9))
-			KUNIT_FAIL(test, "seed %llu, map %d: %*pbl", seed, i,
-				   512, mapped);
+		expect_best_plan(test, &plan);
 	}
 }
 
@@ -430,7 +493,7 @@ static const struct shape blocks = { "every other 16 pages", 32, 16 };
 struct dst {
 	int nid;
 	int refuse_from;	/* refuse from this call on; -1: none */
-	bool refuse_large;
+	unsigned int max_order;	/* refuse larger ones */
 	int nr_pages;		/* given */
 	int nr_calls;
 	struct folio *lock;	/* a piece that the first call finds locked */
@@ -453,6 +516,7 @@ static struct dst dst_init(void)
 	return (struct dst) {
 		.nid = nid == MAX_NUMNODES ? 0 : nid,
 		.refuse_from = -1,
+		.max_order = HPAGE_PMD_ORDER,
 		.zap_call = -1,
 	};
 }
@@ -481,7 +545,7 @@ static struct folio *dst_get(struct folio *src, unsigned long private)
 
 	if (dst->refuse_from >= 0 && call >= dst->refuse_from)
 		return NULL;
-	if (dst->refuse_large && order)
+	if (order > dst->max_order)
 		return NULL;
 
 	folio = __folio_alloc_node(GFP_HIGHUSER_MOVABLE, order, dst->nid);
@@ -863,7 +927,8 @@ static void pieces_are_largest(struct kunit *test)
 					   &succeeded), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
 	expect_events(test, nr, 0, 0, 0, 1);
-	KUNIT_EXPECT_EQ(test, succeeded, nr);
+	/* The caller is told of those that were freed, too. */
+	KUNIT_EXPECT_EQ(test, succeeded, HPAGE_PMD_NR);
 	KUNIT_EXPECT_EQ(test, dst.nr_pages, nr);
 	KUNIT_EXPECT_EQ(test, dst.nr_calls, pieces);
 	expect_moved(test, 0, *shape, &dst);
@@ -886,29 +951,133 @@ static void split_and_migrate(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-/* C3: a page of zeroes that is mapped moves; it is not what was unmapped */
-static void zeroes_are_kept(struct kunit *test)
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/* Have pages of a THP hold nothing but zeroes: their token is all that they contain. */
+static void thp_zero(struct kunit *test, int thp, unsigned int first,
+		     unsigned int nr)
+{
+	unsigned long addr = thp_addr(test, thp) + first * PAGE_SIZE;
+
+	for (; nr; nr--, addr += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, put_user(0UL, user_word(addr)), 0);
+}
+
+/* Are they mapped to the shared zero page, all of them, or none? */
+static void expect_zeroed(struct kunit *test, int thp, unsigned int first,
+			  unsigned int nr, bool zeroed)
+{
+	unsigned long addr = thp_addr(test, thp) + first * PAGE_SIZE;
+	unsigned int i, zero_pages = 0;
+
+	for (i = 0; i < nr; i++, addr += PAGE_SIZE)
+		zero_pages += is_zero_pfn(folio_pfn(folio_at(test, addr)));
+	KUNIT_EXPECT_EQ_MSG(test, zero_pages, zeroed ? nr : 0, "from page %u",
+			    first);
+}
+
+static void expect_order(struct kunit *test, int thp, unsigned int page,
+			 int nid, unsigned int order)
+{
+	struct folio *folio = folio_at(test, thp_addr(test, thp) +
+					     page * PAGE_SIZE);
+
+	KUNIT_EXPECT_EQ_MSG(test, folio_order(folio), order, "page %u", page);
+	KUNIT_EXPECT_EQ_MSG(test, folio_nid(folio), nid, "page %u", page);
+}
+
+/*
+ * C11: blocks of zeroes become the shared zero page.  They are neither given a
+ * destination nor counted as migrated.
+ */
+static void zeroes_are_freed(struct kunit *test)
 {
 	struct dst dst = dst_init();
 	struct folio *folio;
-	unsigned long addr;
 	LIST_HEAD(list);
 
-	folio = thp_make_partial(test, 0, alternate);
-	addr = thp_addr(test, 0) + 2 * PAGE_SIZE;
-	/* its token is all that the page contains */
-	KUNIT_ASSERT_EQ(test, put_user(0UL, user_word(addr)), 0);
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 63, 300 - 63);
+	thp_zero(test, 0, 301, HPAGE_PMD_NR - 301);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
 	isolate(test, folio, &list);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
-	KUNIT_EXPECT_FALSE(test, is_zero_pfn(folio_pfn(folio_at(test, addr))));
-	KUNIT_ASSERT_EQ(test, put_user(page_token(addr), user_word(addr)), 0);
-	expect_moved(test, 0, alternate, &dst);
+	expect_events(test, 65, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 65);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, 2);
+	expect_order(test, 0, 0, dst.nid, 6);
+	expect_order(test, 0, 300, dst.nid, 0);
+	expect_zeroed(test, 0, 0, 64, false);
+	expect_zeroed(test, 0, 64, 300 - 64, true);
+	expect_zeroed(test, 0, 301, HPAGE_PMD_NR - 1 - 301, true);
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+/* C11: a piece is zero-filled by half at most, and such zeroes move with it. */
+static void half_may_be_zeroes(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	/* 64 of 128 pages, and 65 of the next */
+	thp_zero(test, 0, 64, 64);
+	thp_zero(test, 0, 128 + 63, 65);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE / 2, HPAGE_PMD_SIZE / 2,
+	       MADV_DONTNEED);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, 128 + 64, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 128 + 64);
+	expect_order(test, 0, 0, dst.nid, 7);
+	expect_order(test, 0, 128, dst.nid, 6);
+	expect_zeroed(test, 0, 0, 192, false);
+	expect_zeroed(test, 0, 192, 64, true);
+	expect_not_isolated(test);
+}
+
+/* C9: what is whole is not looked into, whatever it contains. */
+static void whole_zeroes_move(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 0, HPAGE_PMD_NR);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_order(test, 0, 0, dst.nid, HPAGE_PMD_ORDER);
+	expect_zeroed(test, 0, 0, HPAGE_PMD_NR, false);
+	expect_not_isolated(test);
+}
+
+/*
+ * C4: if there are no destinations of the size of a piece, those of the largest
+ * size there is are taken, and each size is asked for in vain but once.
+ */
+static void smaller_destinations(struct kunit *test)
+{
+	struct dst dst = dst_init();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, half), &list);
+
+	dst.max_order = 4;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, (8 - 4) + HPAGE_PMD_NR / 2 / 16);
+	expect_pages(test, 0, half, dst.nid, 4);
+	expect_not_isolated(test);
+}
+
 /* Page 200 has errors, and page 1, in the head's piece, if @head_poisoned. */
 static void split_to_order_4(struct kunit *test, int thp, bool head_poisoned)
 {
@@ -1191,7 +1360,7 @@ static void file_thp_moves(struct kunit *test)
 
 	isolate(test, folio, &list);
 	dst.nid = 0;
-	dst.refuse_large = true;
+	dst.max_order = 0;
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
 	expect_tokens(test, addr, addr + len);
@@ -1564,7 +1733,7 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 
 	anon_vma = folio_anon_vma(piece[0]);
 	anon_vma_lock_write(anon_vma);
-	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR, 0);
+	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR, 0, NULL);
 	anon_vma_unlock_write(anon_vma);
 	for (i = 0; i < nr; i++) {
 		KUNIT_EXPECT_EQ_MSG(test, folio_nr_pages_mapped(piece[i]),
@@ -1987,7 +2156,8 @@ static void destinations_run_out(struct kunit *test)
 	dst.refuse_from = nr;
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, c->mode, &succeeded),
 			-ENOMEM);
-	KUNIT_EXPECT_EQ(test, succeeded, nr);
+	/* and as many as were freed */
+	KUNIT_EXPECT_EQ(test, succeeded, nr + HPAGE_PMD_NR / 2);
 	KUNIT_EXPECT_EQ(test, list_len(&list), HPAGE_PMD_NR / 2 - nr);
 
 	dst = dst_init();
@@ -2008,7 +2178,7 @@ static void no_large_destination(struct kunit *test)
 
 	isolate(test, thp_make_partial(test, 0, blocks), &list);
 
-	dst.refuse_large = true;
+	dst.max_order = 0;
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
@@ -2491,7 +2661,6 @@ static struct kunit_case migrate_test_cases[] = {
 	/* What is split, and into what */
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
-	KUNIT_CASE_PARAM(zeroes_are_kept, mode_gen_params),
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
@@ -2534,6 +2703,12 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(no_destination, mode_gen_params),
 	KUNIT_CASE_PARAM(destinations_run_out, mode_gen_params),
 	KUNIT_CASE_PARAM(no_large_destination, mode_gen_params),
+#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
+	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
+	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
+	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
+#endif
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(whole_is_pinned, mode_gen_params),

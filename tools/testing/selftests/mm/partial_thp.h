@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
@@ -43,6 +44,7 @@
 #define PTHP_KPF_ANON		BIT_ULL(12)
 #define PTHP_KPF_HEAD		BIT_ULL(15)
 #define PTHP_KPF_TAIL		BIT_ULL(16)
+#define PTHP_KPF_ZERO_PAGE	BIT_ULL(24)
 #define PTHP_KPF_RESERVED	BIT_ULL(32)
 #define PTHP_KPF_MLOCKED	BIT_ULL(33)
 
@@ -827,6 +829,41 @@ static inline long pthp_migrate(struct pthp *r, enum pthp_call call, int from,
 	default:
 		return pthp_migrate_process(from, to);
 	}
+}
+
+/* The number after @name in a file of lines, as /proc/meminfo is one, or -1 */
+static inline long pthp_get_kb(const char *path, const char *name)
+{
+	long value = -1;
+	char line[256];
+	FILE *f;
+
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, name, strlen(name))) {
+			value = atol(line + strlen(name));
+			break;
+		}
+	}
+	fclose(f);
+	return value;
+}
+
+/* Take a reference on the page at @addr, until pthp_unpin(). */
+static inline bool pthp_pin(void *addr, int *pipefd)
+{
+	struct iovec iov = { .iov_base = addr, .iov_len = psize() };
+
+	return !pipe(pipefd) &&
+	       vmsplice(pipefd[1], &iov, 1, 0) == (ssize_t)psize();
+}
+
+static inline void pthp_unpin(int *pipefd)
+{
+	close(pipefd[0]);
+	close(pipefd[1]);
 }
 
 #endif /* __PARTIAL_THP_H */

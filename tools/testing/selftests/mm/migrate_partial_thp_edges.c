@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Migration of partially mapped THPs: what must not get lost because the pieces are
+ * larger than single pages.
+ *
+ * Who splits to single pages gets some things right by the way: those that are full
+ * of zeroes become the shared zero page, each lies in one VMA, and each is mlocked
+ * when it is mapped.  Who splits into larger pieces has to do the same on purpose.
+ * The tests here make THPs with zero-filled pages or with several VMAs, unmap a part
+ * of them, migrate the rest, and look at what each piece holds.
+ *
+ * What each case proves and what stock does is said above it.  "Stock" is a 6.12
+ * kernel that splits to single pages.  A 6.1 kernel migrates such THPs whole, and the
+ * series splits them to single pages.  Nothing in here races.
+ */
+#include "../kselftest_harness.h"
+
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
+#include "partial_thp_edges.h"
+
+#define MAX_PTES_NONE	THP "khugepaged/max_ptes_none"
+
+FIXTURE(partial_thp_edges)
+{
+	struct env env;
+};
+
+FIXTURE_SETUP(partial_thp_edges)
+{
+	env_setup(_metadata, &self->env);
+}
+
+FIXTURE_TEARDOWN(partial_thp_edges)
+{
+	env_teardown(&self->env);
+}
+
+/* ---- zero-filled pages ---- */
+
+/* False if the test was skipped: 6.1 does not replace zero-filled pages. */
+static bool replaces_zeroes(struct __test_metadata *_metadata)
+{
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	SKIP(return false, "this kernel does not replace zero-filled pages");
+#endif
+	return true;
+}
+
+/*
+ * One page of data in each THP, one unmapped, all others zero-filled: these become
+ * the shared zero page, and the memory is given back.  Stock does it.
+ */
+TEST_F(partial_thp_edges, zero_sparse)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order;
+	long rss, data;
+	struct seen s;
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	rss = pthp_get_kb("/proc/self/status", "RssAnon:");
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
+	EXPECT_EQ(0, migrate(env));
+	look(env, &s);
+	EXPECT_EQ(NR_THPS, s.anon);
+	EXPECT_EQ(NR_THPS * (n - 2), s.zeropage);
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+
+	/* The counter may be off by what the CPUs have not added to it yet. */
+	rss = pthp_get_kb("/proc/self/status", "RssAnon:") - rss;
+	data = env->r.nr_mapped * (psize() >> 10);
+	EXPECT_GE(2 * data + 1024, rss);
+}
+
+/*
+ * A quarter of a THP of which exactly half is data is as large a piece as without
+ * zeroes.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_edges, zero_half_stays)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, quarter / 2, quarter / 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter, MADV_DONTNEED));
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+/*
+ * With a page of data less it is split further: the half with the data stays, that
+ * without becomes the shared zero page.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_edges, zero_less_than_half_splits)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, quarter / 2 - 1, quarter / 2 + 1, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter, MADV_DONTNEED));
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+/*
+ * khugepaged's max_ptes_none is the stricter bound, scaled to the size of a piece:
+ * an eighth, an eighth less one, and none.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_edges, zero_max_ptes_none)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, quarter = n / 4, i;
+	const unsigned int limits[] = { n / 8, n / 8 - 1, 0 };
+	char value[16];
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	EXPECT_TRUE(set(env, MAX_PTES_NONE, "0"));
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		snprintf(value, sizeof(value), "%u", limits[i]);
+		EXPECT_TRUE(pthp_put(MAX_PTES_NONE, value));
+		env->max_zero = limits[i];
+		if (!build(_metadata, env))
+			return;
+		EXPECT_EQ(0, each_thp(env, zero, quarter - quarter / 8,
+				      quarter / 8, 0));
+		EXPECT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter,
+				      MADV_DONTNEED));
+		EXPECT_EQ(0, migrate(env));
+		expect_planned(_metadata, env);
+		expect_pages(_metadata, env, env->dst);
+	}
+}
+
+/* Mlocked zero-filled pages stay as they are.  Stock passes. */
+TEST_F(partial_thp_edges, zero_mlocked)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order;
+	struct seen s;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, mlock(env->r.mem, region_len(env)));
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED_LOCKED));
+	EXPECT_EQ(0, migrate(env));
+	look(env, &s);
+	EXPECT_EQ(0, s.zeropage);
+	EXPECT_EQ(NR_THPS * (n - 1), s.anon);
+	expect_pages(_metadata, env, env->dst);
+}
+
+/*
+ * THPs of zeroes that are whole, be they mapped by a PMD or by PTEs, are none of
+ * this series' business.  Stock passes.
+ */
+TEST_F(partial_thp_edges, zero_whole_stays)
+{
+	struct env *env = &self->env;
+	bool by_ptes;
+
+	for (by_ptes = false; ; by_ptes = true) {
+		if (!build(_metadata, env))
+			return;
+		if (by_ptes)
+			ASSERT_TRUE(pthp_map_by_ptes(&env->r));
+		ASSERT_EQ(0, each_thp(env, zero, 1, (1u << env->order) - 1, 0));
+		EXPECT_EQ(0, migrate(env));
+		expect_whole(_metadata, env);
+		expect_pages(_metadata, env, env->dst);
+		if (by_ptes)
+			break;
+	}
+}
+
+static unsigned int pages_with(const struct env *env, uint64_t bit, bool *has)
+{
+	unsigned int page, nr = 0;
+
+	for (page = 0; page < env->r.nr; page++) {
+		has[page] = (env->r.mapped[page] || env->zero[page]) &&
+			    pagemap_get_entry(env->r.pagemap,
+					      pthp_addr(&env->r, page)) & bit;
+		nr += has[page];
+	}
+	return nr;
+}
+
+/* Zero-filled pages are replaced, and @bit is where it was. */
+static void expect_bit_survives(struct __test_metadata *_metadata,
+				struct env *env, uint64_t bit)
+{
+	bool *before = calloc(env->r.nr, sizeof(*before));
+	bool *after = calloc(env->r.nr, sizeof(*after));
+	unsigned int nr = pages_with(env, bit, before);
+	struct seen s;
+
+	EXPECT_LT(0, nr);
+	EXPECT_EQ(0, pthp_migrate(&env->r, PTHP_MOVE_PAGES, env->src, env->dst));
+	EXPECT_EQ(nr, pages_with(env, bit, after));
+	EXPECT_EQ(0, memcmp(before, after, env->r.nr * sizeof(*before)));
+	look(env, &s);
+	EXPECT_EQ(NR_THPS, s.anon);
+	EXPECT_EQ(NR_THPS * ((1u << env->order) - 2), s.zeropage);
+	expect_pages(_metadata, env, env->dst);
+	free(before);
+	free(after);
+}
+
+/*
+ * Pages that userfaultfd write-protects are so still when the shared zero page has
+ * taken their place.  Stock passes.
+ */
+TEST_F(partial_thp_edges, zero_uffd_wp)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, i;
+	int uffd;
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		SKIP(return, "no userfaultfd write protection");
+	if (!build(_metadata, env))
+		return;
+	if (uffd_register(uffd, env->r.mem, region_len(env), false, true, false))
+		SKIP(return, "no userfaultfd write protection of memory");
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	for (i = 0; i < NR_THPS; i++) {
+		wp.range.start = (uintptr_t)pthp_addr(&env->r, i * n);
+		wp.range.len = n / 3 * psize();
+		ASSERT_EQ(0, ioctl(uffd, UFFDIO_WRITEPROTECT, &wp));
+	}
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
+	expect_bit_survives(_metadata, env, PM_UFFD_WP);
+	close(uffd);
+}
+
+/* The same for pages that are soft-dirty.  Stock passes. */
+TEST_F(partial_thp_edges, zero_soft_dirty)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, i;
+
+	if (!replaces_zeroes(_metadata))
+		return;
+	if (!softdirty_supported())
+		SKIP(return, "no soft-dirty tracking");
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
+	clear_softdirty();
+	for (i = 0; i < NR_THPS; i++)
+		memset(pthp_addr(&env->r, i * n + n / 3), 0, n / 3 * psize());
+	expect_bit_survives(_metadata, env, PM_SOFT_DIRTY);
+}
+
+/* ---- borders of VMAs ---- */
+
+/*
+ * The first and the second quarter of each THP are bound to different nodes.  One of
+ * them is sent away, and takes the other along, which is then sent back: each page is
+ * where its policy says.  Stock: the same, in pieces of order 0.
+ */
+TEST_F(partial_thp_edges, border_policy)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2, away, page, wrong;
+	struct pthp *r = &env->r;
+
+	for (away = 0; away < 2; away++) {
+		if (!build(_metadata, env))
+			return;
+		ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter,
+				      MADV_DONTNEED));
+		EXPECT_EQ(0, each_thp(env, bind_slice, !away * quarter, quarter,
+				      env->src));
+		EXPECT_EQ(0, each_thp(env, move_slice, away * quarter, quarter,
+				      env->dst));
+		EXPECT_EQ(0, each_thp(env, move_slice, !away * quarter, quarter,
+				      env->src));
+
+		for (page = 0; page < r->nr; page++)
+			r->addrs[page] = pthp_addr(r, page);
+		ASSERT_EQ(0, syscall(__NR_move_pages, 0, r->nr, r->addrs, NULL,
+				     r->status, 0));
+		for (wrong = 0, page = 0; page < r->nr; page++) {
+			if (!r->mapped[page])
+				continue;
+			wrong += r->status[page] !=
+				 (page / quarter % 2 == away ? env->dst : env->src);
+		}
+		EXPECT_EQ(0, wrong) TH_LOG("%u pages are on the wrong node", wrong);
+		expect_planned(_metadata, env);
+		EXPECT_TRUE(pthp_intact(r));
+	}
+}
+
+/*
+ * The first quarter is read-only, or locked, and the second is not: no piece lies in
+ * both.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_edges, border_protection)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_EQ(0, each_thp(env, protect, 0, quarter, PROT_READ));
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+TEST_F(partial_thp_edges, border_mlock)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_EQ(0, each_thp(env, lock, 0, quarter, 0));
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+static int child_protects(struct env *env, long pages)
+{
+	return each_thp(env, protect, 0, pages, PROT_READ);
+}
+
+/*
+ * Only a child has a VMA that begins in the middle of what both map: no piece lies
+ * across that, either.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_edges, border_in_child)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_TRUE(spawn(env, child_protects, quarter));
+	each_thp(env, mark_border, 0, quarter, 0);
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+/*
+ * Whole THPs are not split for being bound to two nodes: they go where they were sent
+ * last.  Stock: the first migration marks them partially mapped, the second splits
+ * them.
+ */
+TEST_F(partial_thp_edges, border_whole)
+{
+	struct env *env = &self->env;
+	unsigned int half = 1u << env->order >> 1;
+
+	if (!build(_metadata, env))
+		return;
+	EXPECT_EQ(0, each_thp(env, move_slice, half, half, env->dst));
+	expect_whole(_metadata, env);
+	EXPECT_EQ(env->r.nr, pthp_on_node(&env->r, env->dst));
+	EXPECT_EQ(0, each_thp(env, move_slice, 0, half, env->src));
+	expect_whole(_metadata, env);
+	expect_pages(_metadata, env, env->src);
+}
+
+/* ---- mlock(2) ---- */
+
+struct locked {
+	long mlocked;
+	long unevictable;
+};
+
+/* What the CPUs have not added up yet is, and their LRU batches are drained. */
+static struct locked count_locked(void)
+{
+	struct pthp_vmstat v;
+	struct locked l;
+	void *page;
+
+	page = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthp_mbind(page, psize(), 0, MPOL_MF_MOVE);
+	munmap(page, psize());
+	pthp_vmstat_read(&v);
+	l.mlocked = pthp_get_kb("/proc/meminfo", "Mlocked:");
+	l.unevictable = pthp_get_kb("/proc/meminfo", "Unevictable:");
+	return l;
+}
+
+static void expect_locked(struct __test_metadata *_metadata,
+			  const struct locked *before, unsigned int pages)
+{
+	struct locked now = count_locked();
+
+	EXPECT_EQ(pages * (psize() >> 10), now.mlocked - before->mlocked);
+	EXPECT_EQ(pages * (psize() >> 10), now.unevictable - before->unevictable);
+}
+
+/*
+ * Locked THPs lose a half: the other is counted as locked when it has been migrated,
+ * until it is unlocked.  Stock passes.
+ */
+TEST_F(partial_thp_edges, mlock_half)
+{
+	struct env *env = &self->env;
+	unsigned int half = 1u << env->order >> 1;
+	struct locked before;
+
+	if (!build(_metadata, env))
+		return;
+	before = count_locked();
+	ASSERT_EQ(0, mlock(env->r.mem, region_len(env)));
+	expect_locked(_metadata, &before, env->r.nr);
+	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED_LOCKED));
+	EXPECT_EQ(0, migrate(env));
+	expect_locked(_metadata, &before, env->r.nr_mapped);
+	expect_pages(_metadata, env, env->dst);
+	ASSERT_EQ(0, munlock(env->r.mem, region_len(env)));
+	expect_locked(_metadata, &before, 0);
+}
+
+/* Of what stays mapped, only the first half is locked.  Stock passes. */
+TEST_F(partial_thp_edges, mlock_partly)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+	struct locked before;
+
+	if (!build(_metadata, env))
+		return;
+	before = count_locked();
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_EQ(0, each_thp(env, lock, 0, quarter, 0));
+	EXPECT_EQ(0, migrate(env));
+	expect_locked(_metadata, &before, NR_THPS * quarter);
+	expect_pages(_metadata, env, env->dst);
+	ASSERT_EQ(0, munlock(env->r.mem, region_len(env)));
+	expect_locked(_metadata, &before, 0);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,612 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Migration of partially mapped THPs: where the pieces go, and what callers are told.
+ *
+ * Larger pieces are harder to find a place for.  When there is none nobody may be
+ * killed for it, and what a target node in pieces does have is to be used.  The tests
+ * here fill the target node from another process, and look at what system calls,
+ * statistics and trace events say of pages that moved and of those that could not.
+ *
+ * What each case proves and what stock does is said above it.  "Stock" is a 6.12
+ * kernel that splits to single pages.  A 6.1 kernel migrates such THPs whole, and the
+ * series splits them to single pages.  Nothing in here races, but that a full node is
+ * full for whatever else runs, too.
+ */
+#include "../kselftest_harness.h"
+
+#include <sched.h>
+#include <sys/klog.h>
+
+#include "partial_thp_edges.h"
+
+#define TRACING		"/sys/kernel/tracing/"
+#define COMPACTED	TRACING "events/compaction/mm_compaction_migratepages/enable"
+#define MIGRATE_EVENT	TRACING "events/migrate/"
+
+FIXTURE(partial_thp_target)
+{
+	struct env env;
+};
+
+FIXTURE_SETUP(partial_thp_target)
+{
+	env_setup(_metadata, &self->env);
+}
+
+FIXTURE_TEARDOWN(partial_thp_target)
+{
+	env_teardown(&self->env);
+}
+
+/* ---- statuses of move_pages(2) ---- */
+
+#define UNWRITTEN 12345
+
+/*
+ * Name the pages of two THPs, those that nobody maps only with @holes; @want_moved of
+ * them get to the target node.  Each status is written, and true; the return value
+ * counts the pages that are there and have not got to the target node.
+ */
+static void name_pages(struct __test_metadata *_metadata, struct env *env,
+		       unsigned int want_moved, bool holes)
+{
+	unsigned int page, i, nr = 0, unwritten = 0, wrong = 0, moved = 0;
+	struct pthp *r = &env->r;
+	int *node = malloc(r->nr * sizeof(*node));
+	long ret;
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page] && !holes)
+			continue;
+		r->addrs[nr] = pthp_addr(r, page);
+		r->nodes[nr] = env->dst;
+		r->status[nr++] = UNWRITTEN;
+	}
+	ret = syscall(__NR_move_pages, 0, nr, r->addrs, r->nodes, r->status,
+		      MPOL_MF_MOVE);
+	ASSERT_EQ(0, syscall(__NR_move_pages, 0, nr, r->addrs, NULL, node, 0));
+	for (page = 0, i = 0; page < r->nr; page++) {
+		int got;
+
+		if (!r->mapped[page] && !holes)
+			continue;
+		got = r->status[i];
+		moved += node[i] == env->dst;
+		if (got == UNWRITTEN)
+			unwritten++;
+		else if (node[i] == env->dst)
+			wrong += got != env->dst;
+		else if (r->mapped[page])
+			wrong += got != -EBUSY;
+		else
+			wrong += got != -ENOENT && got != -EFAULT;
+		i++;
+	}
+	EXPECT_EQ(want_moved, moved);
+	EXPECT_EQ(0, unwritten) TH_LOG("%u statuses were not written", unwritten);
+	EXPECT_EQ(0, wrong) TH_LOG("%u statuses are wrong", wrong);
+	EXPECT_EQ((long)r->nr_mapped - moved, ret);
+	EXPECT_TRUE(pthp_intact(r));
+	free(node);
+}
+
+/* Two THPs, whole or the first half of them, the @pinned one with a reference */
+static void name_pinned(struct __test_metadata *_metadata, struct env *env,
+			unsigned int pinned, bool half)
+{
+	unsigned int n = 1u << env->order;
+	int pipefd[2];
+
+	env->thps = 2;
+	if (!build(_metadata, env))
+		return;
+	if (half)
+		ASSERT_EQ(0, each_thp(env, unmap, n / 2, n / 2, MADV_DONTNEED));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, pinned * n + 7), pipefd));
+	name_pages(_metadata, env, env->r.nr_mapped / 2, false);
+	pthp_unpin(pipefd);
+	name_pages(_metadata, env, env->r.nr_mapped, true);
+}
+
+/*
+ * The second THP is pinned: the statuses of the first one say where it has gone.
+ * Stock: writes those, but for one page that it says is busy, and none of the second.
+ */
+TEST_F(partial_thp_target, status_second_pinned)
+{
+	name_pinned(_metadata, &self->env, 1, false);
+}
+
+/* The same with THPs that are split, but for the one that is pinned. */
+TEST_F(partial_thp_target, status_second_pinned_half)
+{
+	name_pinned(_metadata, &self->env, 1, true);
+}
+
+/*
+ * The first THP is pinned: the second one, of the same batch, is gone through, too.
+ * Stock: stops after the first one, without a status, and counts all of the second as
+ * not migrated.
+ */
+TEST_F(partial_thp_target, status_first_pinned)
+{
+	name_pinned(_metadata, &self->env, 0, false);
+}
+
+TEST_F(partial_thp_target, status_first_pinned_half)
+{
+	name_pinned(_metadata, &self->env, 0, true);
+}
+
+/* ---- a target node that is full, or in pieces ---- */
+
+static int node_of(void *addr)
+{
+	int node = -1;
+
+	if (syscall(__NR_get_mempolicy, &node, NULL, 0, addr,
+		    MPOL_F_NODE | MPOL_F_ADDR))
+		return -1;
+	return node;
+}
+
+/*
+ * Fill memory from @at in steps of @step bytes, until @misses of them in a row are
+ * not on @node; return where that is.
+ */
+static char *fill(char *at, const char *end, size_t step, int node, int misses)
+{
+	int missed = 0;
+	size_t i;
+
+	for (; at + step <= end && missed < misses; at += step) {
+		for (i = 0; i < step; i += psize())
+			at[i] = 1;
+		missed = node_of(at) == node ? 0 : missed + 1;
+	}
+	return at;
+}
+
+/*
+ * Fill @node: the policy only prefers it, so that the end of it is seen by what comes
+ * from elsewhere, and nobody has to die for it.  With @step, leave every other block
+ * of that size free; what is locked is not moved out of the way.
+ */
+static bool fill_node(int node, size_t step)
+{
+	size_t pmd = read_pmd_pagesize(), len;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	char path[64], buf[4096], *mem, *at, *end;
+	const char *total;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo",
+		 node);
+	if (fd < 0 || !pthp_get(path, buf, sizeof(buf)))
+		return false;
+	total = strstr(buf, "MemTotal:");
+	len = total ? strtoul(total + 9, NULL, 10) << 10 : 0;
+	len = (len + 2 * pmd) & ~(pmd - 1);
+	mem = mmap(NULL, len + pmd, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED || pthp_prefer_node(node))
+		return false;
+	end = mem + len + pmd;
+	mem = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1));
+	if (madvise(mem, end - mem, MADV_HUGEPAGE))
+		return false;
+	if (!step) {
+		at = fill(mem, end, pmd, node, 1);
+		return !madvise(at, end - at, MADV_NOHUGEPAGE) &&
+		       fill(at, end, psize(), node, 512) < end;
+	}
+	if (mlock2(mem, end - mem, MLOCK_ONFAULT))
+		return false;
+	end = fill(mem, end, step, node, 64);
+	for (at = mem; at < end; at += step) {
+		unsigned long pfn = pagemap_get_pfn(fd, at);
+
+		if (pfn / (step / psize()) % 2 && node_of(at) == node &&
+		    madvise(at, step, MADV_DONTNEED_LOCKED))
+			return false;
+	}
+	return true;
+}
+
+/* For the child, which is the one to be killed if somebody has to be */
+static int fill_dst(struct env *env, long step)
+{
+	pthp_put("/proc/self/oom_score_adj", "1000");
+	return !fill_node(env->dst, step);
+}
+
+#define MARK "partial_thp: full\n"
+
+/* What the kernel had to complain about since the mark, but for lack of memory */
+static unsigned int complaints(void)
+{
+	static const char * const kinds[] = { "WARNING:", "BUG:", "kernel BUG" };
+	static char log[1 << 20];
+	char *at = log, *mark;
+	unsigned int i, n = 0;
+	int len;
+
+	len = klogctl(3, log, sizeof(log) - 1);
+	log[len < 0 ? 0 : len] = '\0';
+	while ((mark = strstr(at, MARK)))
+		at = mark + strlen(MARK);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++)
+		n += !!strstr(at, kinds[i]);
+	return n;
+}
+
+/*
+ * Move more to the target node than there is room for, and look who is killed.  That
+ * there is no room is reported on the console, where it would pass for a fault: a
+ * single page that cannot be had on any kernel, and each kill.
+ */
+static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
+{
+	long killed = pthp_get_named("/proc/vmstat", "oom_kill");
+	int status, ret;
+
+	EXPECT_TRUE(set(env, "/proc/sys/kernel/printk", "1"));
+	EXPECT_TRUE(pthp_put("/dev/kmsg", "<6>" MARK));
+	ret = pthp_mbind(env->r.mem, region_len(env), env->dst, MPOL_MF_MOVE);
+	TH_LOG("mbind: %d, %u of %u pages moved", ret,
+	       pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
+	EXPECT_GT(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
+	EXPECT_EQ(killed, pthp_get_named("/proc/vmstat", "oom_kill"));
+	EXPECT_EQ(0, waitpid(env->child, &status, WNOHANG));
+	EXPECT_TRUE(pthp_intact(&env->r));
+	EXPECT_EQ(0, complaints());
+}
+
+#define NR_TOO_MANY 48
+
+/*
+ * The target node is full of another process's memory.  Pieces of orders 2 and 3 are
+ * not costly to the page allocator, so that asking for their destinations like for
+ * that of a THP ends in the OOM killer.  Stock passes: it asks for single pages, and
+ * those may fail.
+ */
+TEST_F(partial_thp_target, full_target)
+{
+	struct env *env = &self->env;
+
+	ASSERT_TRUE(spawn(env, fill_dst, 0));
+	env->thps = NR_TOO_MANY;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 1u << env->order >> 1, 1, MADV_DONTNEED));
+	expect_no_kill(_metadata, env);
+}
+
+static void thp_file(char *path, size_t size, unsigned int order)
+{
+	snprintf(path, size, THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
+}
+
+/* The same for folios that were of order 2 from the start.  Stock: kills. */
+TEST_F(partial_thp_target, full_target_mthp)
+{
+	struct env *env = &self->env;
+	char pmd[96], path[96];
+	bool ready;
+
+	if (!(thp_supported_orders() & 1ul << 2))
+		SKIP(return, "no anonymous folios of order 2");
+	ASSERT_TRUE(spawn(env, fill_dst, 0));
+	thp_file(pmd, sizeof(pmd), env->order);
+	thp_file(path, sizeof(path), 2);
+	ready = set(env, pmd, "never") && set(env, path, "always");
+	EXPECT_TRUE(ready);
+	env->thps = NR_TOO_MANY << (env->order - 2);
+	env->order = 2;
+	if (!ready || !build(_metadata, env))
+		return;
+	expect_no_kill(_metadata, env);
+}
+
+/* Folios of @order get to the target node as they are. */
+static bool can_have(struct env *env, unsigned int order)
+{
+	struct pthp_census c = { 0 };
+	struct pthp r;
+	bool ok;
+
+	ok = !pthp_alloc(&r, NR_THPS, order, env->src, SEED) &&
+	     !pthp_mbind_run(r.mem, (size_t)r.nr * psize(), env->dst) &&
+	     pthp_census_take(&r, &c) && c.orders[order] == NR_THPS;
+	pthp_census_drop(&c);
+	pthp_free(&r);
+	return ok;
+}
+
+/*
+ * The target node has blocks of 64 KiB that are free, and hardly any larger ones: the
+ * halves of THPs arrive in folios of that size.  Folios that were of that size before
+ * do, on stock, too.  Stock: all pieces are of order 0.
+ */
+TEST_F(partial_thp_target, fragmented_target)
+{
+	unsigned int half, order, have, pages = 0, larger = 0;
+	struct env *env = &self->env;
+	char pmd[96], path[96];
+	struct seen s;
+	bool ready;
+
+	have = ffsl(65536 / psize()) - 1;
+	if (have < 2 || !(thp_supported_orders() & 1ul << have))
+		SKIP(return, "no anonymous folios of 64 KiB");
+	thp_file(pmd, sizeof(pmd), env->order);
+	thp_file(path, sizeof(path), have);
+	/* Nothing is kept free, in large blocks, for others. */
+	ready = set(env, pmd, "never") && set(env, path, "always") &&
+		set(env, "/proc/sys/vm/compact_unevictable_allowed", "0") &&
+		set(env, "/proc/sys/vm/lowmem_reserve_ratio", "0 0 0") &&
+		set(env, "/proc/sys/vm/watermark_boost_factor", "0") &&
+		set(env, "/proc/sys/vm/min_free_kbytes", "1024") &&
+		spawn(env, fill_dst, 65536) && pthp_put(pmd, "always");
+	EXPECT_TRUE(ready);
+	EXPECT_TRUE(can_have(env, have));
+	env->thps = NR_TOO_MANY;
+	if (!ready || !build(_metadata, env))
+		return;
+	half = 1u << env->order >> 1;
+	EXPECT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
+	EXPECT_EQ(0, migrate(env));
+	expect_pages(_metadata, env, env->dst);
+	look(env, &s);
+	for (order = have; order <= env->order; order++) {
+		pages += s.orders[order] << order;
+		if (order > have)
+			larger += s.orders[order] << order;
+	}
+	TH_LOG("folios (order:number): %s",
+	       pthp_orders_str(s.orders, path, sizeof(path)));
+	EXPECT_EQ(env->r.nr_mapped, pages);
+	EXPECT_GE(env->r.nr_mapped / 2, larger) {
+		TH_LOG("the target node is not as fragmented as it should be");
+	}
+}
+
+/* ---- in which order they arrive ---- */
+
+/* Are more pages right behind the one before them than are right in front of it? */
+static bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
+		      const char *what)
+{
+	unsigned int up = 0, down = 0, pairs = 0, page;
+	unsigned long pfn, last = 0;
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		up += pfn == last + 1;
+		down += pfn == last - 1;
+		last = pfn;
+		pairs++;
+	}
+	TH_LOG("%s: of %u pages %u are behind the one before, %u in front",
+	       what, pairs, up, down);
+	return up > down;
+}
+
+/*
+ * Pages that follow each other do so in physical memory where single pages do that are
+ * migrated from where there are no large folios.  Stock: the other way round.
+ */
+TEST_F(partial_thp_target, arrival_order)
+{
+	static const enum pthp_shape shapes[] = { PTHP_ALTERNATE, PTHP_ALL_BUT_ONE };
+	struct pthp kept[2 + ARRAY_SIZE(shapes)] = { 0 };
+	struct env *env = &self->env;
+	unsigned int i, page;
+	cpu_set_t cpus;
+
+	/* A CPU gets the pages first that it freed last: stay, and free none. */
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+
+	for (i = 0; i < ARRAY_SIZE(kept); i++) {
+		const char *what = i < 2 ? "small" : pthp_shape_names[shapes[i - 2]];
+
+		if (!build(_metadata, env))
+			break;
+		if (i < 2) {
+			/* Twice in single pages: what the CPU has, and to compare */
+			ASSERT_EQ(0, madvise(env->r.mem, region_len(env),
+					     MADV_DONTNEED));
+			for (page = 0; page < env->r.nr; page++)
+				pthp_fill(&env->r, page);
+		} else {
+			ASSERT_EQ(0, pthp_punch(&env->r, shapes[i - 2],
+						PTHP_DONTNEED));
+		}
+		EXPECT_EQ(0, migrate(env));
+		expect_pages(_metadata, env, env->dst);
+		EXPECT_TRUE(ascending(_metadata, &env->r, what) || !i);
+		kept[i] = env->r;
+		memset(&env->r, 0, sizeof(env->r));
+	}
+	while (i--)
+		pthp_free(&kept[i]);
+}
+
+/* ---- trace events ---- */
+
+struct traced {
+	long succeeded;
+	long failed;
+	long thp_succeeded;
+	long thp_failed;
+	long thp_split;
+	long set_pte;
+	long removed_pte;
+	long compaction_failed;
+};
+
+static bool trace(bool on)
+{
+	static const char * const events[] = {
+		MIGRATE_EVENT "mm_migrate_pages/enable",
+		MIGRATE_EVENT "set_migration_pte/enable",
+		MIGRATE_EVENT "remove_migration_pte/enable",
+		COMPACTED,
+	};
+	unsigned int i;
+
+	if (on)
+		close(open(TRACING "trace", O_WRONLY | O_TRUNC));
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		if (!pthp_put(events[i], on ? "1" : "0"))
+			return false;
+	}
+	return true;
+}
+
+static long field(const char *line, const char *name)
+{
+	const char *at = strstr(line, name);
+
+	return at ? atol(at + strlen(name)) : 0;
+}
+
+static bool read_trace(struct traced *t)
+{
+	FILE *f = fopen(TRACING "trace", "r");
+	char line[512];
+
+	memset(t, 0, sizeof(*t));
+	while (f && fgets(line, sizeof(line), f)) {
+		t->set_pte += !!strstr(line, " set_migration_pte: ");
+		t->removed_pte += !!strstr(line, " remove_migration_pte: ");
+		if (strstr(line, " mm_compaction_migratepages: "))
+			t->compaction_failed += field(line, " nr_failed=");
+		if (!strstr(line, " mm_migrate_pages: "))
+			continue;
+		t->succeeded += field(line, " nr_succeeded=");
+		t->failed += field(line, " nr_failed=");
+		t->thp_succeeded += field(line, " nr_thp_succeeded=");
+		t->thp_failed += field(line, " nr_thp_failed=");
+		t->thp_split += field(line, " nr_thp_split=");
+	}
+	if (f)
+		fclose(f);
+	return f;
+}
+
+/*
+ * What mm_migrate_pages says adds up to what /proc/vmstat says, with a whole THP, some
+ * that are split, and one that cannot be.  Stock passes.
+ */
+TEST_F(partial_thp_target, trace_agrees_with_vmstat)
+{
+	struct env *env = &self->env;
+	struct pthp_vmstat before, d;
+	unsigned int half = 1u << env->order >> 1;
+	struct traced t;
+	int pipefd[2];
+
+	if (access(MIGRATE_EVENT "mm_migrate_pages/enable", W_OK))
+		SKIP(return, "no trace events");
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, 7), pipefd));
+	ASSERT_TRUE(pthp_vmstat_read(&before));
+	ASSERT_TRUE(trace(true));
+	EXPECT_EQ(0, migrate(env));
+	trace(false);
+	ASSERT_TRUE(pthp_vmstat_read(&d));
+	pthp_unpin(pipefd);
+	pthp_vmstat_sub(&d, &before);
+	ASSERT_TRUE(read_trace(&t));
+	EXPECT_EQ(t.succeeded, d.v[PTHP_PGMIGRATE_SUCCESS]);
+	EXPECT_EQ(t.failed, d.v[PTHP_PGMIGRATE_FAIL]);
+	EXPECT_EQ(t.thp_succeeded, d.v[PTHP_THP_MIGRATION_SUCCESS]);
+	EXPECT_EQ(t.thp_failed, d.v[PTHP_THP_MIGRATION_FAIL]);
+	EXPECT_EQ(t.thp_split, d.v[PTHP_THP_MIGRATION_SPLIT]);
+	EXPECT_EQ(NR_THPS - 1, t.thp_split);
+}
+
+/*
+ * For each migration entry that set_migration_pte reports, remove_migration_pte reports
+ * one: tools pair them.  With whole THPs that are mapped by PTEs.  Stock passes.
+ */
+TEST_F(partial_thp_target, trace_pairs)
+{
+	struct env *env = &self->env;
+	struct traced t;
+
+	if (access(MIGRATE_EVENT "set_migration_pte/enable", W_OK))
+		SKIP(return, "no trace events");
+	env->thps = 2;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_TRUE(pthp_map_by_ptes(&env->r));
+	ASSERT_TRUE(trace(true));
+	EXPECT_EQ(0, migrate(env));
+	trace(false);
+	ASSERT_TRUE(read_trace(&t));
+	EXPECT_EQ(env->r.nr, t.set_pte);
+	EXPECT_EQ(t.set_pte, t.removed_pte);
+}
+
+#define NR_COMPACTED 24
+
+/*
+ * Pages of folios of 64 KiB that compaction gave back are not those that it failed to
+ * migrate.  Stock passes: it takes them for migrated.
+ */
+TEST_F(partial_thp_target, trace_compaction)
+{
+	struct pthp small[NR_COMPACTED] = { 0 };
+	struct env *env = &self->env;
+	struct pthp_census c;
+	unsigned int i, half;
+	struct traced t;
+	char path[96];
+	long freed = 0;
+
+	env->order = ffsl(65536 / psize()) - 1;
+	if (env->order < 2 || !(thp_supported_orders() & 1ul << env->order))
+		SKIP(return, "no anonymous folios of 64 KiB");
+	if (access(COMPACTED, W_OK))
+		SKIP(return, "no trace events");
+	thp_file(path, sizeof(path), env->order);
+	EXPECT_TRUE(set(env, path, "always"));
+	half = 1u << pthp_pmd_order() >> 1;
+	for (i = 0; i < NR_COMPACTED; i++)
+		EXPECT_TRUE(!pthp_alloc(&small[i], half >> env->order, env->order,
+					env->src, SEED + i));
+	for (i = 0; i < NR_COMPACTED; i++) {
+		if (i % 3 == 0) {
+			pthp_free(&small[i]);
+			continue;
+		}
+		EXPECT_EQ(0, pthp_punch(&small[i], PTHP_FIRST_HALF, PTHP_DONTNEED));
+	}
+
+	EXPECT_TRUE(trace(true));
+	write_num("/proc/sys/vm/compact_memory", 1);
+	trace(false);
+	EXPECT_TRUE(read_trace(&t));
+	for (i = 0; i < NR_COMPACTED; i++) {
+		if (!small[i].mem)
+			continue;
+		EXPECT_TRUE(pthp_census_take(&small[i], &c));
+		freed += (long)small[i].nr - c.held;
+		pthp_census_drop(&c);
+		EXPECT_TRUE(pthp_intact(&small[i]));
+		pthp_free(&small[i]);
+	}
+	TH_LOG("%ld pages were given back, %ld failed", freed, t.compaction_failed);
+	EXPECT_LT(0, freed);
+	/* Other pages fail, but not as many. */
+	EXPECT_GT(freed / 2, t.compaction_failed);
+}
+
+TEST_HARNESS_MAIN

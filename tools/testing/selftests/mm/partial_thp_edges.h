@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A region of partially mapped THPs as partial_thp.h has it, with zero-filled pages
+ * and borders of VMAs in it; what its pieces should be and what they are.  For the
+ * programs that look at where larger pieces might do worse than single pages.
+ */
+#ifndef __PARTIAL_THP_EDGES_H
+#define __PARTIAL_THP_EDGES_H
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "partial_thp.h"
+
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+/* Emulators with a debug kernel are slow, and nothing here is about time. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 300
+
+#define NR_THPS		8
+#define SEED		1
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
+
+/* A file that was written to, and what was in it */
+struct setting {
+	char path[96];
+	char value[128];
+};
+
+struct env {
+	int src;
+	int dst;
+	unsigned int thps;
+	unsigned int order;
+	unsigned long numa_balancing;
+	struct pthp r;
+	bool *zero;		/* zero-filled pages: @r takes them for unmapped */
+	bool *border;		/* a VMA begins with this page */
+	unsigned int max_zero;	/* of a THP's pages, in one that stays whole */
+	struct setting saved[8];
+	unsigned int nr_saved;
+	pid_t child;
+};
+
+/* What the mapped pages of the region, the zero-filled ones too, are made of */
+struct seen {
+	unsigned int anon;		/* pages of anonymous folios */
+	unsigned int zeropage;		/* mappings of the shared zero page */
+	unsigned int too_empty;		/* folios with less than half data */
+	unsigned int crossing;		/* folios that lie in two VMAs */
+	unsigned int orders[PTHP_MAX_ORDER + 1];
+};
+
+/*
+ * Write to a file, until env_teardown(): that is not reached from a failed ASSERT,
+ * so there should not be any from here on.
+ */
+static inline bool set(struct env *env, const char *path, const char *value)
+{
+	struct setting *s = &env->saved[env->nr_saved];
+	char buf[sizeof(s->value)], *chosen;
+
+	if (env->nr_saved == ARRAY_SIZE(env->saved) ||
+	    !pthp_get(path, buf, sizeof(buf)))
+		return false;
+	chosen = strchr(buf, '[');
+	chosen = chosen ? chosen + 1 : buf;
+	chosen[strcspn(chosen, "]\n")] = '\0';
+	snprintf(s->value, sizeof(s->value), "%s", chosen);
+	snprintf(s->path, sizeof(s->path), "%s", path);
+	env->nr_saved++;
+	return pthp_put(path, value);
+}
+
+static inline void env_setup(struct __test_metadata *_metadata, struct env *env)
+{
+	struct pthp_vmstat v;
+
+	if (geteuid())
+		SKIP(return, "needs root");
+	if (!thp_is_enabled() || !pthp_pmd_order())
+		SKIP(return, "transparent huge pages are not enabled");
+	if (!pthp_two_nodes(&env->src, &env->dst))
+		SKIP(return, "needs two nodes with memory");
+	if (!pthp_vmstat_read(&v))
+		SKIP(return, "/proc/vmstat lacks migration events");
+	env->thps = NR_THPS;
+	env->order = pthp_pmd_order();
+	env->max_zero = 1u << env->order;
+	env->numa_balancing = pthp_balancing(0);
+}
+
+/* Fork a child that does @fn and stays until stop_child(). */
+static inline bool spawn(struct env *env, int (*fn)(struct env *env, long arg), long arg)
+{
+	int ready[2];
+	char ok = 0;
+
+	if (pipe(ready))
+		return false;
+	env->child = fork();
+	if (!env->child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ok = !fn(env, arg);
+		if (write(ready[1], &ok, 1) == 1)
+			pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	if (read(ready[0], &ok, 1) != 1)
+		ok = 0;
+	close(ready[0]);
+	return ok;
+}
+
+static inline void stop_child(struct env *env)
+{
+	if (env->child <= 0)
+		return;
+	kill(env->child, SIGKILL);
+	waitpid(env->child, NULL, 0);
+	env->child = 0;
+}
+
+static inline void env_teardown(struct env *env)
+{
+	stop_child(env);
+	while (env->nr_saved) {
+		struct setting *s = &env->saved[--env->nr_saved];
+
+		pthp_put(s->path, s->value);
+	}
+	pthp_free(&env->r);
+	free(env->zero);
+	free(env->border);
+	pthp_balancing(env->numa_balancing);
+}
+
+/* Make the region; false if the test was skipped. */
+static inline bool build(struct __test_metadata *_metadata, struct env *env)
+{
+	const char *missing;
+
+	pthp_free(&env->r);
+	missing = pthp_alloc(&env->r, env->thps, env->order, env->src, SEED);
+	if (missing)
+		SKIP(return false, "%s", missing);
+	env->r.hole = PTHP_DONTNEED;
+	free(env->zero);
+	free(env->border);
+	env->zero = calloc(env->r.nr, sizeof(*env->zero));
+	env->border = calloc(env->r.nr, sizeof(*env->border));
+	ASSERT_TRUE(env->zero && env->border);
+	return true;
+}
+
+static inline size_t region_len(const struct env *env)
+{
+	return (size_t)env->r.nr * psize();
+}
+
+/* Do to the same pages of each THP what one of the next functions does. */
+typedef int (*slice_fn)(struct env *env, unsigned int page, unsigned int nr,
+			long arg);
+
+static inline int each_thp(struct env *env, slice_fn fn, unsigned int page,
+			   unsigned int nr, long arg)
+{
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < env->r.nr_folios && !err; i++)
+		err = fn(env, (i << env->order) + page, nr, arg);
+	return err;
+}
+
+static inline void forget(struct env *env, unsigned int page, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = page; i < page + nr; i++)
+		env->r.mapped[i] = false;
+	env->r.nr_mapped -= nr;
+}
+
+static inline int unmap(struct env *env, unsigned int page, unsigned int nr, long advice)
+{
+	forget(env, page, nr);
+	return madvise(pthp_addr(&env->r, page), nr * psize(), advice);
+}
+
+static inline int zero(struct env *env, unsigned int page, unsigned int nr, long unused)
+{
+	forget(env, page, nr);
+	memset(env->zero + page, true, nr * sizeof(*env->zero));
+	memset(pthp_addr(&env->r, page), 0, nr * psize());
+	return 0;
+}
+
+static inline int mark_border(struct env *env, unsigned int page, unsigned int nr,
+			      long unused)
+{
+	env->border[page] = true;
+	if (page + nr < env->r.nr)
+		env->border[page + nr] = true;
+	return 0;
+}
+
+static inline int protect(struct env *env, unsigned int page, unsigned int nr, long prot)
+{
+	mark_border(env, page, nr, 0);
+	return mprotect(pthp_addr(&env->r, page), nr * psize(), prot);
+}
+
+static inline int lock(struct env *env, unsigned int page, unsigned int nr, long unused)
+{
+	mark_border(env, page, nr, 0);
+	return mlock(pthp_addr(&env->r, page), nr * psize());
+}
+
+static inline int bind_slice(struct env *env, unsigned int page, unsigned int nr,
+			     long node)
+{
+	mark_border(env, page, nr, 0);
+	return pthp_mbind(pthp_addr(&env->r, page), nr * psize(), node, 0);
+}
+
+static inline int move_slice(struct env *env, unsigned int page, unsigned int nr,
+			     long node)
+{
+	mark_border(env, page, nr, 0);
+	return pthp_mbind(pthp_addr(&env->r, page), nr * psize(), node,
+			  MPOL_MF_MOVE);
+}
+
+/* In MPOL_MF_MOVE_ALL, but not strictly: others may have something in the way. */
+static inline int migrate(struct env *env)
+{
+	return pthp_mbind(env->r.mem, region_len(env), env->dst,
+			  MPOL_MF_MOVE_ALL);
+}
+
+/* ---- what became of it ---- */
+
+static inline void look(const struct env *env, struct seen *s)
+{
+	unsigned int n = 1u << pthp_pmd_order(), page, data = 0, size = 0;
+	unsigned long pfn, base = -1ul, head = -1ul;
+	const struct pthp *r = &env->r;
+	struct pthp_folio f;
+	uint64_t *win = calloc(n, sizeof(*win));
+
+	memset(s, 0, sizeof(*s));
+	for (page = 0; page < r->nr; page++) {
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		if (pfn == -1ul || !pfn)
+			continue;
+		if (base != pfn - pfn % n) {
+			base = pfn - pfn % n;
+			if (!pthp_read_flags(r, base, win, n))
+				memset(win, 0, n * sizeof(*win));
+		}
+		if (win[pfn % n] & PTHP_KPF_ZERO_PAGE) {
+			s->zeropage++;
+			continue;
+		}
+		s->anon++;
+		pthp_folio_of(&f, pfn, win, n);
+		if (f.pfn != head) {
+			s->too_empty += 2 * data < size;
+			head = f.pfn;
+			size = 1u << f.order;
+			data = 0;
+			s->orders[f.order]++;
+		} else {
+			s->crossing += env->border[page];
+		}
+		data += r->mapped[page];
+	}
+	s->too_empty += 2 * data < size;
+	free(win);
+}
+
+/*
+ * The largest pieces that are mapped throughout, within one VMA, with at most half
+ * of their pages zero-filled, and no more than khugepaged would allow.
+ */
+static inline void plan(const struct env *env, unsigned int start, unsigned int order,
+			unsigned int *want)
+{
+	unsigned int n = 1u << order, i, data = 0, zeroes = 0, borders = 0;
+	bool keep = order != 1;
+
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+	keep = !order;
+#endif
+	for (i = start; i < start + n; i++) {
+		data += env->r.mapped[i];
+		zeroes += env->zero[i];
+		borders += i > start && env->border[i];
+	}
+	if (!data)
+		return;
+	if (keep && data + zeroes == n && !borders && 2 * data >= n &&
+	    zeroes <= env->max_zero >> (env->order - order)) {
+		want[order]++;
+		return;
+	}
+	plan(env, start, order - 1, want);
+	plan(env, start + n / 2, order - 1, want);
+}
+
+/* The pieces are as large as they may be, and what they are made of is right. */
+static inline void expect_planned(struct __test_metadata *_metadata,
+				  const struct env *env)
+{
+	unsigned int want[PTHP_MAX_ORDER + 1] = { 0 }, i;
+	char want_str[128], got_str[128];
+	struct seen s;
+
+	for (i = 0; i < env->r.nr_folios; i++)
+		plan(env, i << env->order, env->order, want);
+	look(env, &s);
+	EXPECT_EQ(0, memcmp(want, s.orders, sizeof(want))) {
+		TH_LOG("folios (order:number): expected %s, got %s",
+		       pthp_orders_str(want, want_str, sizeof(want_str)),
+		       pthp_orders_str(s.orders, got_str, sizeof(got_str)));
+	}
+	EXPECT_EQ(0, s.crossing);
+	EXPECT_EQ(0, s.too_empty);
+}
+
+/* Every page with data is on @node, each page has its content. */
+static inline void expect_pages(struct __test_metadata *_metadata,
+				const struct env *env, int node)
+{
+	unsigned int page, bad = 0;
+
+	EXPECT_EQ(env->r.nr_mapped, pthp_on_node(&env->r, node));
+	EXPECT_TRUE(pthp_intact(&env->r));
+	for (page = 0; page < env->r.nr; page++)
+		bad += env->zero[page] && !pthp_zeroed(pthp_addr(&env->r, page));
+	EXPECT_EQ(0, bad);
+}
+
+static inline void expect_whole(struct __test_metadata *_metadata,
+				const struct env *env)
+{
+	struct seen s;
+
+	look(env, &s);
+	EXPECT_EQ(env->r.nr_folios, s.orders[env->order]);
+	EXPECT_EQ(env->r.nr, s.anon);
+}
+
+#endif /* __PARTIAL_THP_EDGES_H */
