@@ -104,7 +104,7 @@ static int move_to(struct pthp *r, int node)
 	return pthp_mbind(r->mem, region_len(r), node, MPOL_MF_MOVE_ALL);
 }
 
-static long vmstat(const char *name)
+static long counter(const char *name)
 {
 	struct pthp_vmstat fold;
 
@@ -262,9 +262,9 @@ TEST_F(forked_thp, counted_once)
 
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
-	before = vmstat("nr_anon_pages");
+	before = counter("nr_anon_pages");
 	EXPECT_EQ(0, move_to(r, env->dst));
-	after = vmstat("nr_anon_pages");
+	after = counter("nr_anon_pages");
 	/* others may map a page or two meanwhile */
 	EXPECT_GT(r->nr / 8, labs(after - before)) {
 		TH_LOG("%ld more anonymous pages are mapped", after - before);
@@ -324,9 +324,9 @@ TEST_F(forked_thp, failed_and_moved)
 	unpin(pipefd);
 	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
 	unmap_all(_metadata, r);
-	moved = vmstat("pgmigrate_success");
+	moved = counter("pgmigrate_success");
 	EXPECT_EQ(0, tell(&self->child, MIGRATE));
-	EXPECT_EQ(r->nr / 2, vmstat("pgmigrate_success") - moved);
+	EXPECT_EQ(r->nr / 2, counter("pgmigrate_success") - moved);
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -428,9 +428,9 @@ TEST_F(partial_thp_cost, pinned_is_seen)
 	if (!build(_metadata, env, PTHP_FIRST_HALF))
 		return;
 	ASSERT_TRUE(pin(r, pipefd));
-	failed = vmstat("thp_split_page_failed");
+	failed = counter("thp_split_page_failed");
 	EXPECT_EQ(0, move_to(r, env->dst));
-	EXPECT_EQ(failed, vmstat("thp_split_page_failed"));
+	EXPECT_EQ(failed, counter("thp_split_page_failed"));
 	EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->src));
 	EXPECT_TRUE(pthp_intact(r));
 	unpin(pipefd);
@@ -469,12 +469,12 @@ static bool run_on(int cpu)
 	return !sched_setaffinity(0, sizeof(set), &set);
 }
 
-static volatile bool spinning, stop;
+static bool spinning, stop;
 
 static void *spin(void *arg)
 {
-	spinning = run_on(1);
-	while (!stop)
+	__atomic_store_n(&spinning, run_on(1), __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
 		;
 	return NULL;
 }
@@ -494,10 +494,10 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 		SKIP(return, "TLB shootdowns are not counted");
 	if (pthread_create(&thread, NULL, spin, NULL))
 		SKIP(return, "no second thread");
-	for (i = 0; i < 100 && !spinning; i++)
+	for (i = 0; i < 100 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
 		usleep(10000);
 	if (!spinning) {
-		stop = true;
+		__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
 		pthread_join(thread, NULL);
 		SKIP(return, "no second CPU");
 	}
@@ -514,7 +514,7 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 		/* mbind(2) drains the LRU caches of all CPUs: that is none */
 		EXPECT_GE((shapes[i] == PTHP_ALL ? NR_THPS : r->nr_mapped) + 3, n);
 	}
-	stop = true;
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
 }
 
@@ -526,7 +526,7 @@ static void touch(const char *mem, size_t len)
 	size_t i;
 
 	for (i = 0; i < len; i += psize())
-		*(const volatile char *)(mem + i);
+		asm volatile("" : : "r" (mem[i]));
 }
 
 /* On which node is the page?  Negative if on none. */
