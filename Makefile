@@ -13,7 +13,7 @@ CONFIG	?= test
 ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
-export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS HOURS MUTANT MUTANTS
+export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
 
 .DEFAULT_GOAL := all
@@ -47,6 +47,10 @@ kunit: deps	## KUnit on the patched kernel
 kselftest: deps	## our kselftests on TREE
 	@scripts/check kselftest
 
+.PHONY: compare
+compare: deps	## all shapes, callers and states on both kernels: is anything worse?
+	@scripts/compare
+
 .PHONY: kselftest-mm
 kselftest-mm:	## the kernel's own mm selftests on both kernels: what differs
 	@scripts/deps mm
@@ -78,6 +82,10 @@ report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart to
 .PHONY: series
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
+
+.PHONY: bases
+bases: deps	## source packages there are for each base: does the series apply?
+	@scripts/bases $(bases)
 
 .PHONY: static
 static:		## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck

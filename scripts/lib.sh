@@ -83,6 +83,15 @@ if [ -n "$ksrc" ]; then
 else
 	work=$out/$base
 	label=$base
+	# A version that is named has a directory of its own, unless it is the one that
+	# is there: to go back to the default then builds nothing.
+	if [ -n "${SRCVERSION:-}" ] &&
+	   [ "$(cat "$work/version" 2>/dev/null)" != "$base_package $SRCVERSION" ]; then
+		label=$base-$SRCVERSION
+		work=$out/$label
+	fi
+	# only the files that the series changes, to see whether it applies
+	[ -z "${FILES_ONLY:-}" ] || work=$out/bases/$base-$SRCVERSION
 fi
 
 # STEP=n: only the first n patches. All steps share a tree, so that going from

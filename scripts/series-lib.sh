@@ -4,8 +4,58 @@
 
 new_file_dirs='mm include tools Documentation/mm'
 
-series_patches() {
+series_all() {
 	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches/series"
+}
+
+# those that this tree needs, and why the others are left out
+series_patches() {
+	local p
+	for p in $(series_all); do left_out "$p" || echo "$p"; done
+}
+series_left_out() {
+	local p
+	for p in $(series_all); do
+		! left_out "$p" || echo "left out: ${p%.patch}, the tree has its own"
+	done
+}
+
+# patches/<base>/not-if: part of a patch's name, a file of the kernel, and a Perl
+# regular expression that is true of the whole of that file where the patch is not
+# needed. Several lines of one patch have to be true all.
+not_if() {
+	[ ! -f "$patches/not-if" ] || grep -vE '^[[:space:]]*(#|$)' "$patches/not-if" || true
+}
+left_out() {
+	local part file regex none=1
+	while read -r part file regex; do
+		case $1 in *"$part"*) ;; *) continue ;; esac
+		none=0
+		[ -f "$source_dir/$file" ] && perl -0777 -ne \
+			'BEGIN { $r = shift } exit !/$r/m' "$regex" "$source_dir/$file" || return 1
+	done < <(not_if)
+	return $none
+}
+
+# the one patch whose name has <part> in it
+patch_named() {
+	series_all | grep -F -- "$1" | awk '{ print; n++ } END { exit n != 1 }'
+}
+
+# The names in a list of cases, but for those that are tied to a patch ("name
+# patch=part of its name") that is left out here
+expected_here() {
+	local name tie p
+	while read -r name tie _; do
+		case $tie in
+		patch=*)
+			p=$(patch_named "${tie#patch=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
+			! left_out "$p" || continue ;;
+		'') ;;
+		*) die "${1#"$top"/}: $name: what is \"$tie\"?" ;;
+		esac
+		echo "$name"
+	done < <(sed 's/#.*//; /^[[:space:]]*$/d' "$1")
 }
 
 # the New-file: lines between "---" and the diff
@@ -40,24 +90,36 @@ not_here() {
 
 # The directory, the series file and the New-file lines must agree.
 series_lint() {
-	local p f bad='' named
+	local p f part regex bad='' named
 	[ -f "$patches/series" ] || die "no $patches/series: no series for BASE=$base"
-	for p in $(series_patches); do
+	for p in $(series_all); do
 		[ -f "$patches/$p" ] || bad+="  $p is in series and does not exist"$'\n'
 	done
-	for p in $(series_patches | sort | uniq -d); do
+	for p in $(series_all | sort | uniq -d); do
 		bad+="  $p is in series twice"$'\n'
 	done
 	for f in "$patches"/*; do
 		f=${f##*/}
-		case $f in series|cover-letter) continue ;; esac
-		series_patches | grep -qxF "$f" ||
+		case $f in series|cover-letter|not-if) continue ;; esac
+		series_all | grep -qxF "$f" ||
 			bad+="  $f is in patches/$base/ and not in series"$'\n'
 	done
 	[ -z "$bad" ] || die "patches/$base/ is inconsistent:
 ${bad%$'\n'}"
 
-	named=$(for p in $(series_patches); do new_files_of "$patches/$p"; done | sort)
+	while read -r part f regex; do
+		if ! p=$(patch_named "$part"); then
+			bad+="  not-if: \"$part\" is not one patch of the series"$'\n'
+		elif [ -z "$regex" ] || ! perl -e 'qr/$ARGV[0]/m' "$regex" 2>/dev/null; then
+			bad+="  not-if: $part: wants a file and a regular expression"$'\n'
+		elif [ -n "$(new_files_of "$patches/$p")" ]; then
+			bad+="  not-if: $p has new files, they cannot be left out"$'\n'
+		fi
+	done < <(not_if)
+	[ -z "$bad" ] || die "patches/$base/not-if is wrong:
+${bad%$'\n'}"
+
+	named=$(for p in $(series_all); do new_files_of "$patches/$p"; done | sort)
 	for f in $(uniq -d <<<"$named"); do
 		bad+="  $f is named by more than one New-file line"$'\n'
 	done

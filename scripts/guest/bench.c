@@ -19,8 +19,13 @@
  * user space.  No migration can do with less; the kernel copies by the same
  * instruction here, plus a call and some checks for each page.  Before 6.11 it
  * copies eight bytes a turn.
+ *
+ * "bench tlb" counts something else, on two CPUs and without that clock: how often
+ * the other CPU, where a second thread of this process runs, is interrupted to
+ * flush its TLB during the call.  One BENCH-TLB line for each shape.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -60,6 +65,7 @@ static const struct scene {
 	enum pthp_shape shape;
 	bool again;	/* whole, mapped by PTEs, and migrated once before */
 	bool none;	/* nothing to migrate: what the call costs by itself */
+	bool sparse;	/* only the first page of each folio is not all zeroes */
 } scenes[] = {
 	{ "none",		PTHP_ALL,	.none = true },
 	{ "all",		PTHP_ALL },
@@ -72,6 +78,7 @@ static const struct scene {
 	{ "alternate",		PTHP_ALTERNATE },
 	{ "all_but_one",	PTHP_ALL_BUT_ONE },
 	{ "one_page",		PTHP_ONE_PAGE },
+	{ "sparse",		PTHP_ALL_BUT_ONE,	.sparse = true },
 	{ "ragged",		PTHP_RAGGED },
 	{ "random",		PTHP_RANDOM },
 };
@@ -105,10 +112,12 @@ struct result {
 	long copied;		/* pages of the folios that are elsewhere now */
 	long large;		/* pages in folios of 16 KiB and more */
 	long freed;
+	long flushes;		/* of the other CPU's TLB, if it has one to flush */
 	bool moved;		/* or the call failed, or says nothing of where to */
 };
 
 static volatile uint64_t *spins;
+static bool tlb_mode;
 static int nodes[2];
 
 /* Regions that keep others from getting the memory they have */
@@ -253,6 +262,59 @@ static double measure_floor(void)
 	return best / 512.0;
 }
 
+/* ---- the other CPU ---- */
+
+static void pin_to(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("cannot run on CPU %d", cpu);
+}
+
+/* It runs in user space all the time: a lazy TLB would not be flushed. */
+static void *run_on_other(void *running)
+{
+	pin_to(1);
+	*(volatile bool *)running = true;
+	for (;;)
+		asm volatile("pause");
+	return NULL;
+}
+
+static void start_other(void)
+{
+	static volatile bool running;
+	pthread_t thread;
+
+	pin_to(0);
+	if (pthread_create(&thread, NULL, run_on_other, (void *)&running))
+		die("no second thread");
+	while (!running)
+		usleep(1000);
+}
+
+/* "TLB: <CPU 0> <CPU 1> TLB shootdowns": what CPU 1 was interrupted for */
+static long flushes_of_other(void)
+{
+	char line[256];
+	long n = -1;
+	FILE *f;
+
+	f = fopen("/proc/interrupts", "r");
+	while (f && n < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, " TLB: %*d %ld", &n) != 1)
+			n = -1;
+	}
+	if (f)
+		fclose(f);
+	if (n < 0)
+		die("/proc/interrupts does not count TLB shootdowns");
+	return n;
+}
+
 /* ---- memory blocks ---- */
 
 static unsigned long block_pages(void)
@@ -330,16 +392,65 @@ static void only_order(unsigned int order)
 	}
 }
 
+static bool holds_data(const struct pthp *r, const struct scene *scene,
+		       unsigned int page)
+{
+	return !scene->sparse || !(page % (1u << r->order));
+}
+
+/* What is mapped and holds data, as a region that the checks understand */
+static struct pthp data_of(const struct pthp *r, const struct scene *scene)
+{
+	struct pthp data = *r;
+	unsigned int i;
+
+	data.mapped = malloc(r->nr * sizeof(*data.mapped));
+	data.nr_mapped = 0;
+	for (i = 0; i < r->nr; i++) {
+		data.mapped[i] = r->mapped[i] && holds_data(r, scene, i);
+		data.nr_mapped += data.mapped[i];
+	}
+	return data;
+}
+
+static bool intact(const struct pthp *r, const struct scene *scene)
+{
+	struct pthp data = data_of(r, scene);
+	bool ok = pthp_intact(&data);
+	unsigned int i;
+
+	for (i = 0; ok && i < r->nr; i++)
+		ok = !r->mapped[i] || data.mapped[i] ||
+		     pthp_zeroed(pthp_addr(r, i));
+	free(data.mapped);
+	return ok;
+}
+
+/* The shared zero page is on no node in particular. */
+static bool all_on(const struct pthp *r, const struct scene *scene, int node)
+{
+	struct pthp data = data_of(r, scene);
+	bool ok = pthp_on_node(&data, node) == data.nr_mapped;
+
+	free(data.mapped);
+	return ok;
+}
+
 /* Large folios on @node, ready to be migrated by the call that is measured */
 static void arrange(struct pthp *r, const struct setup *s,
 		    const struct scene *scene, int node, int other)
 {
 	const char *missing;
+	unsigned int i;
 
 	missing = pthp_alloc(r, s->folios, s->order, scene->again ? other : node,
 			     scene->shape + 1);
 	if (missing)
 		die("%s", missing);
+	for (i = 0; i < r->nr; i++) {
+		if (!holds_data(r, scene, i))
+			memset(pthp_addr(r, i), 0, psize());
+	}
 	if (pthp_punch(r, scene->shape, PTHP_DONTNEED))
 		die("cannot unmap");
 	if (scene->again && (!pthp_map_by_ptes(r) ||
@@ -357,12 +468,17 @@ static unsigned long *pfns_of(const struct pthp *r)
 	return pfns;
 }
 
-/* Pages in folios of 16 KiB and more, as many as can be for what is mapped */
-static long most_large(const struct pthp *r)
+/*
+ * Pages in folios of 16 KiB and more, as many as can be for what is mapped.  What
+ * is mostly zeroes is not to be kept.
+ */
+static long most_large(const struct pthp *r, const struct scene *scene)
 {
 	unsigned int i;
 	long n = 0;
 
+	if (scene->sparse)
+		return 0;
 	for (i = 0; i < r->nr; i += 4)
 		n += r->mapped[i] && r->mapped[i + 1] && r->mapped[i + 2] &&
 		     r->mapped[i + 3];
@@ -393,6 +509,7 @@ static void run_once(const struct setup *s, const struct scene *scene,
 	struct pthp_vmstat d, start;
 	unsigned long *pfns;
 	unsigned int i;
+	long flushes;
 	uint64_t t;
 
 	pfns = pfns_of(r);
@@ -401,9 +518,15 @@ static void run_once(const struct setup *s, const struct scene *scene,
 	if (s->caller == MOVE_PAGES)
 		arg = pthp_name_folios(r, to);
 
-	t = now();
-	res->ret = call(s, r, to, arg);
-	res->instr = now() - t;
+	if (tlb_mode) {
+		flushes = flushes_of_other();
+		res->ret = call(s, r, to, arg);
+		res->flushes = flushes_of_other() - flushes;
+	} else {
+		t = now();
+		res->ret = call(s, r, to, arg);
+		res->instr = now() - t;
+	}
 
 	if (!pthp_vmstat_read(&d) || !pthp_census_take(r, &after))
 		die("cannot read the state after migration");
@@ -423,8 +546,8 @@ static void run_once(const struct setup *s, const struct scene *scene,
 			res->large += 1l << f->order;
 	}
 	res->moved = s->caller == COMPACTION || res->ret || scene->none ||
-		     pthp_on_node(r, to) == r->nr_mapped;
-	if (!pthp_intact(r))
+		     all_on(r, scene, to);
+	if (!intact(r, scene))
 		die("contents were lost");
 	pthp_census_drop(&before);
 	pthp_census_drop(&after);
@@ -530,6 +653,13 @@ static int by_instr(const void *a, const void *b)
 	return x->instr < y->instr ? -1 : x->instr > y->instr;
 }
 
+static int by_flushes(const void *a, const void *b)
+{
+	const struct result *x = a, *y = b;
+
+	return x->flushes < y->flushes ? -1 : x->flushes > y->flushes;
+}
+
 static const char *unsupported(const struct setup *s, const struct scene *scene)
 {
 	if (scene->none && s->caller != COMPACTION && s->caller != OFFLINE)
@@ -546,7 +676,8 @@ static const char *unsupported(const struct setup *s, const struct scene *scene)
 
 static void show(const struct setup *s, const struct scene *scene, double floor)
 {
-	struct result res[MAX_REPS], *mid = &res[s->reps / 2];
+	const unsigned int reps = tlb_mode ? 5 : s->reps;
+	struct result res[MAX_REPS], *mid = &res[reps / 2];
 	unsigned int kb = psize() >> 10, i;
 	const char *why;
 	long most = 0, mapped = 0;
@@ -556,63 +687,88 @@ static void show(const struct setup *s, const struct scene *scene, double floor)
 	if (why && !*why)
 		return;
 	/* The first one warms up. */
-	for (i = 0; !why && i <= s->reps; i++) {
+	for (i = 0; !why && i <= reps; i++) {
 		struct pthp r = { 0 };
 
 		why = run(s, scene, &res[i ? i - 1 : 0], &r);
-		most = scene->none ? 0 : most_large(&r);
+		most = scene->none ? 0 : most_large(&r, scene);
 		mapped = scene->none ? 0 : r.nr_mapped;
+		if (scene->sparse)
+			mapped = r.nr_folios;
 		pthp_free(&r);
 	}
-	printf(why ? "BENCH-SKIP" : "BENCH");
+	printf(why ? "BENCH-SKIP" : tlb_mode ? "BENCH-TLB" : "BENCH");
 	printf(" call=%s folio_kb=%u folios=%u shape=%s", caller_names[s->caller],
 	       kb << s->order, s->folios, scene->name);
 	if (why) {
 		printf(" reason=%s\n", why);
 		return;
 	}
-	qsort(res, s->reps, sizeof(*res), by_instr);
+	qsort(res, reps, sizeof(*res), tlb_mode ? by_flushes : by_instr);
+	/* Some are not needed when a kernel thread is on the other CPU. */
+	if (tlb_mode) {
+		printf(" reps=%u flushes=%ld min=%ld\n", reps,
+		       res[reps - 1].flushes, res[0].flushes);
+		return;
+	}
 	median = mid->instr;
-	if (!(s->reps % 2))
+	if (!(reps % 2))
 		median = (median + mid[-1].instr) / 2;
-	printf(" reps=%u instr=%lld min=%lld max=%lld floor=%.0f", s->reps,
-	       median, res[0].instr, res[s->reps - 1].instr, floor * mapped);
+	printf(" reps=%u instr=%lld min=%lld max=%lld floor=%.0f", reps,
+	       median, res[0].instr, res[reps - 1].instr, floor * mapped);
 	printf(" mapped=%ld copied=%ld succ=%ld fail=%ld freed=%ld", mapped,
 	       mid->copied, mid->succ, mid->fail, mid->freed);
 	printf(" large_kb=%ld large_most_kb=%ld ret=%ld\n", mid->large * kb,
 	       most * kb, mid->ret);
 }
 
-/* With arguments, only these shapes of 8 THPs by mbind(2) */
+/*
+ * With arguments, only these shapes of 8 THPs by mbind(2); with "tlb" all of them,
+ * the call that has most to do by itself and that others do not come in between.
+ */
 static bool wanted(const struct setup *s, const struct scene *scene, char **names)
 {
-	if (!*names)
+	if (!*names && !tlb_mode)
 		return true;
 	if (s->caller != MBIND || s->order != pthp_pmd_order() || s->folios != 8)
 		return false;
+	if (!*names)
+		return true;
 	while (*names && strcmp(*names, scene->name))
 		names++;
 	return *names;
 }
 
+static double start_clock(void)
+{
+	if (sysconf(_SC_NPROCESSORS_ONLN) != 1)
+		die("needs a guest with one CPU");
+	start_spinning();
+	calibrate();
+	return measure_floor();
+}
+
 int main(int argc, char **argv)
 {
+	double floor = 0;
 	unsigned int i, j;
-	double floor;
+	char **names = argv + 1;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!pthp_two_nodes(&nodes[0], &nodes[1]))
 		die("needs two nodes with memory");
-	if (sysconf(_SC_NPROCESSORS_ONLN) != 1)
-		die("needs a guest with one CPU");
 	pthp_balancing(0);
-	start_spinning();
-	calibrate();
-	floor = measure_floor();
+	tlb_mode = *names && !strcmp(*names, "tlb");
+	if (tlb_mode) {
+		names++;
+		start_other();
+	} else {
+		floor = start_clock();
+	}
 
 	for (i = 0; i < sizeof(setups) / sizeof(*setups); i++) {
 		for (j = 0; j < sizeof(scenes) / sizeof(*scenes); j++) {
-			if (wanted(&setups[i], &scenes[j], argv + 1))
+			if (wanted(&setups[i], &scenes[j], names))
 				show(&setups[i], &scenes[j], floor);
 		}
 		drop_fillers();

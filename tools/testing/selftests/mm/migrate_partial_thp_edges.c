@@ -3,15 +3,15 @@
  * Migration of partially mapped THPs: what must not get lost because the pieces are
  * larger than single pages.
  *
- * Who splits to single pages gets some things right by the way: those that are full
- * of zeroes become the shared zero page, each lies in one VMA, and each is mlocked
- * when it is mapped.  Who splits into larger pieces has to do the same on purpose.
- * The tests here make THPs with zero-filled pages or with several VMAs, unmap a part
- * of them, migrate the rest, and look at what each piece holds.
+ * A kernel that splits to single pages gets some things right by the way.  A page full
+ * of zeroes becomes the shared zero page, each page lies in one VMA, and each is
+ * mlocked when it is mapped.  A kernel that splits into larger pieces has to do the
+ * same on purpose.  The tests here make THPs with zero-filled pages or with several
+ * VMAs, unmap a part of them, migrate the rest, and look at what each piece holds.
  *
- * What each case proves and what stock does is said above it.  "Stock" is a 6.12
- * kernel that splits to single pages.  A 6.1 kernel migrates such THPs whole, and the
- * series splits them to single pages.  Nothing in here races.
+ * A comment above each case says what it proves and what stock does.  "Stock" is a 6.12
+ * kernel that splits to single pages.  A stock 6.1 kernel migrates such THPs whole, and
+ * a patched one splits them to single pages.  Nothing in here races.
  */
 #include "../kselftest_harness.h"
 
@@ -49,8 +49,8 @@ static bool replaces_zeroes(struct __test_metadata *_metadata)
 }
 
 /*
- * One page of data in each THP, one unmapped, all others zero-filled: these become
- * the shared zero page, and the memory is given back.  Stock does it.
+ * In each THP one page holds data, one is unmapped, and all others are zero-filled.
+ * These become the shared zero page, and their memory is given back.  Stock passes.
  */
 TEST_F(partial_thp_edges, zero_sparse)
 {
@@ -80,8 +80,8 @@ TEST_F(partial_thp_edges, zero_sparse)
 }
 
 /*
- * A quarter of a THP of which exactly half is data is as large a piece as without
- * zeroes.  Stock: all pieces are of order 0.
+ * A quarter of a THP stays mapped, and exactly half of it is data: it stays in one
+ * piece.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, zero_half_stays)
 {
@@ -100,8 +100,8 @@ TEST_F(partial_thp_edges, zero_half_stays)
 }
 
 /*
- * With a page of data less it is split further: the half with the data stays, that
- * without becomes the shared zero page.  Stock: all pieces are of order 0.
+ * One page of data less, and the quarter is split further.  The half with the data stays
+ * in one piece, the other becomes the shared zero page.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, zero_less_than_half_splits)
 {
@@ -120,8 +120,9 @@ TEST_F(partial_thp_edges, zero_less_than_half_splits)
 }
 
 /*
- * khugepaged's max_ptes_none is the stricter bound, scaled to the size of a piece:
- * an eighth, an eighth less one, and none.  Stock: all pieces are of order 0.
+ * An administrator's lower max_ptes_none is the bound, scaled to the size of the piece.
+ * An eighth of the quarter is zero-filled.  A bound of an eighth leaves it in one piece,
+ * a bound just below that or of none does not.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, zero_max_ptes_none)
 {
@@ -149,7 +150,7 @@ TEST_F(partial_thp_edges, zero_max_ptes_none)
 	}
 }
 
-/* Mlocked zero-filled pages stay as they are.  Stock passes. */
+/* A zero-filled page that is mlocked stays anonymous memory.  Stock passes. */
 TEST_F(partial_thp_edges, zero_mlocked)
 {
 	struct env *env = &self->env;
@@ -169,8 +170,8 @@ TEST_F(partial_thp_edges, zero_mlocked)
 }
 
 /*
- * THPs of zeroes that are whole, be they mapped by a PMD or by PTEs, are none of
- * this series' business.  Stock passes.
+ * A whole THP stays whole though all but one of its pages are zero-filled, mapped by a
+ * PMD or by PTEs.  Stock passes.
  */
 TEST_F(partial_thp_edges, zero_whole_stays)
 {
@@ -204,7 +205,7 @@ static unsigned int pages_with(const struct env *env, uint64_t bit, bool *has)
 	return nr;
 }
 
-/* Zero-filled pages are replaced, and @bit is where it was. */
+/* Expect zero-filled pages to be replaced, and to keep @bit in the page table. */
 static void expect_bit_survives(struct __test_metadata *_metadata,
 				struct env *env, uint64_t bit)
 {
@@ -226,8 +227,8 @@ static void expect_bit_survives(struct __test_metadata *_metadata,
 }
 
 /*
- * Pages that userfaultfd write-protects are so still when the shared zero page has
- * taken their place.  Stock passes.
+ * A page stays write-protected by userfaultfd when the shared zero page takes its place.
+ * Stock passes.
  */
 TEST_F(partial_thp_edges, zero_uffd_wp)
 {
@@ -262,7 +263,7 @@ TEST_F(partial_thp_edges, zero_uffd_wp)
 	close(uffd);
 }
 
-/* The same for pages that are soft-dirty.  Stock passes. */
+/* A page stays soft-dirty when the shared zero page takes its place.  Stock passes. */
 TEST_F(partial_thp_edges, zero_soft_dirty)
 {
 	struct env *env = &self->env;
@@ -285,9 +286,10 @@ TEST_F(partial_thp_edges, zero_soft_dirty)
 /* ---- borders of VMAs ---- */
 
 /*
- * The first and the second quarter of each THP are bound to different nodes.  One of
- * them is sent away, and takes the other along, which is then sent back: each page is
- * where its policy says.  Stock: the same, in pieces of order 0.
+ * The first and the second quarter of each THP are bound to different nodes.  mbind(2)
+ * of one moves both, mbind(2) of the other moves that back: each page is where its policy
+ * says.  A piece that lies in both would follow the second call.  Stock: the nodes are
+ * right, all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, border_policy)
 {
@@ -324,8 +326,8 @@ TEST_F(partial_thp_edges, border_policy)
 }
 
 /*
- * The first quarter is read-only, or locked, and the second is not: no piece lies in
- * both.  Stock: all pieces are of order 0.
+ * The first quarter is read-only and the second is not: no piece lies in both.  Stock:
+ * all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, border_protection)
 {
@@ -341,6 +343,7 @@ TEST_F(partial_thp_edges, border_protection)
 	expect_pages(_metadata, env, env->dst);
 }
 
+/* The same if the first quarter is locked. */
 TEST_F(partial_thp_edges, border_mlock)
 {
 	struct env *env = &self->env;
@@ -361,8 +364,8 @@ static int child_protects(struct env *env, long pages)
 }
 
 /*
- * Only a child has a VMA that begins in the middle of what both map: no piece lies
- * across that, either.  Stock: all pieces are of order 0.
+ * Parent and child map the same half of each THP, and only the child has a VMA that ends
+ * in the middle of it: no piece lies across that.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, border_in_child)
 {
@@ -380,9 +383,9 @@ TEST_F(partial_thp_edges, border_in_child)
 }
 
 /*
- * Whole THPs are not split for being bound to two nodes: they go where they were sent
- * last.  Stock: the first migration marks them partially mapped, the second splits
- * them.
+ * A whole THP whose halves are bound to different nodes is not split.  It goes where the
+ * last call sends it.  Stock: the first migration marks it partially mapped, the second
+ * splits it.
  */
 TEST_F(partial_thp_edges, border_whole)
 {
@@ -406,7 +409,9 @@ struct locked {
 	long unevictable;
 };
 
-/* What the CPUs have not added up yet is, and their LRU batches are drained. */
+/*
+ * mbind(2) drains the LRU batches of all CPUs, stat_refresh adds up their counters.
+ */
 static struct locked count_locked(void)
 {
 	struct pthp_vmstat v;
@@ -433,8 +438,8 @@ static void expect_locked(struct __test_metadata *_metadata,
 }
 
 /*
- * Locked THPs lose a half: the other is counted as locked when it has been migrated,
- * until it is unlocked.  Stock passes.
+ * A half of each locked THP is unmapped.  The other one counts as locked after it was
+ * migrated, and no longer when it is unlocked.  Stock passes.
  */
 TEST_F(partial_thp_edges, mlock_half)
 {
@@ -455,7 +460,7 @@ TEST_F(partial_thp_edges, mlock_half)
 	expect_locked(_metadata, &before, 0);
 }
 
-/* Of what stays mapped, only the first half is locked.  Stock passes. */
+/* The same with only half of what stays mapped locked.  Stock passes. */
 TEST_F(partial_thp_edges, mlock_partly)
 {
 	struct env *env = &self->env;

@@ -2,15 +2,15 @@
 /*
  * Migration of partially mapped THPs: where the pieces go, and what callers are told.
  *
- * Larger pieces are harder to find a place for.  When there is none nobody may be
- * killed for it, and what a target node in pieces does have is to be used.  The tests
- * here fill the target node from another process, and look at what system calls,
- * statistics and trace events say of pages that moved and of those that could not.
+ * It is harder to find a place for a larger piece.  If there is none, nobody may be killed
+ * for it, and a target node that is fragmented has to give what it has.  The tests here
+ * fill the target node from another process.  Others look at what system calls and trace
+ * events say of pages that moved, and of pages that could not.
  *
- * What each case proves and what stock does is said above it.  "Stock" is a 6.12
- * kernel that splits to single pages.  A 6.1 kernel migrates such THPs whole, and the
- * series splits them to single pages.  Nothing in here races, but that a full node is
- * full for whatever else runs, too.
+ * A comment above each case says what it proves and what stock does.  "Stock" is a 6.12
+ * kernel that splits to single pages.  A stock 6.1 kernel migrates such THPs whole, and
+ * a patched one splits them to single pages.  Nothing in here races, but a node that is
+ * full is so for whatever else runs.
  */
 #include "../kselftest_harness.h"
 
@@ -90,7 +90,7 @@ static void name_pages(struct __test_metadata *_metadata, struct env *env,
 	free(node);
 }
 
-/* Two THPs, whole or the first half of them, the @pinned one with a reference */
+/* Do so with two THPs, or the first half of two, while one of them is pinned. */
 static void name_pinned(struct __test_metadata *_metadata, struct env *env,
 			unsigned int pinned, bool half)
 {
@@ -109,8 +109,9 @@ static void name_pinned(struct __test_metadata *_metadata, struct env *env,
 }
 
 /*
- * The second THP is pinned: the statuses of the first one say where it has gone.
- * Stock: writes those, but for one page that it says is busy, and none of the second.
+ * The second THP is pinned: all pages of the first one are said to be on the target node,
+ * all of the second to be busy.  Stock: the second page of the first is said to be busy,
+ * and no status of the second is written, but for its second page.
  */
 TEST_F(partial_thp_target, status_second_pinned)
 {
@@ -151,8 +152,8 @@ static int node_of(void *addr)
 }
 
 /*
- * Fill memory from @at in steps of @step bytes, until @misses of them in a row are
- * not on @node; return where that is.
+ * Touch memory from @at on in steps of @step bytes until @misses of them in a row are not
+ * on @node.  Return where that is.
  */
 static char *fill(char *at, const char *end, size_t step, int node, int misses)
 {
@@ -168,9 +169,9 @@ static char *fill(char *at, const char *end, size_t step, int node, int misses)
 }
 
 /*
- * Fill @node: the policy only prefers it, so that the end of it is seen by what comes
- * from elsewhere, and nobody has to die for it.  With @step, leave every other block
- * of that size free; what is locked is not moved out of the way.
+ * Fill @node.  The policy only prefers it: when it is full memory comes from elsewhere,
+ * and nobody has to be killed.  With @step, give every other block of that size back, and
+ * lock the rest so that compaction leaves it where it is.
  */
 static bool fill_node(int node, size_t step)
 {
@@ -212,7 +213,7 @@ static bool fill_node(int node, size_t step)
 	return true;
 }
 
-/* For the child, which is the one to be killed if somebody has to be */
+/* Run by the child, which the OOM killer is to prefer. */
 static int fill_dst(struct env *env, long step)
 {
 	pthp_put("/proc/self/oom_score_adj", "1000");
@@ -221,7 +222,7 @@ static int fill_dst(struct env *env, long step)
 
 #define MARK "partial_thp: full\n"
 
-/* What the kernel had to complain about since the mark, but for lack of memory */
+/* How many kinds of warnings are in the kernel's log since the mark? */
 static unsigned int complaints(void)
 {
 	static const char * const kinds[] = { "WARNING:", "BUG:", "kernel BUG" };
@@ -240,9 +241,9 @@ static unsigned int complaints(void)
 }
 
 /*
- * Move more to the target node than there is room for, and look who is killed.  That
- * there is no room is reported on the console, where it would pass for a fault: a
- * single page that cannot be had on any kernel, and each kill.
+ * Move more to the target node than there is room for, and see that nobody is killed.
+ * Any kernel reports a single page that it cannot allocate, and each kill.  Keep that off
+ * the console, where it passes for a fault of the kernel.
  */
 static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 {
@@ -264,10 +265,9 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 #define NR_TOO_MANY 48
 
 /*
- * The target node is full of another process's memory.  Pieces of orders 2 and 3 are
- * not costly to the page allocator, so that asking for their destinations like for
- * that of a THP ends in the OOM killer.  Stock passes: it asks for single pages, and
- * those may fail.
+ * The target node is full of another process's memory.  Orders 2 and 3 are not costly to
+ * the page allocator: if it is asked for such a destination as for that of a THP, it ends
+ * in the OOM killer.  Stock passes: it asks for single pages, and that may fail.
  */
 TEST_F(partial_thp_target, full_target)
 {
@@ -286,7 +286,7 @@ static void thp_file(char *path, size_t size, unsigned int order)
 	snprintf(path, size, THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
 }
 
-/* The same for folios that were of order 2 from the start.  Stock: kills. */
+/* The same with folios that are of order 2 from the start.  Stock: a process is killed. */
 TEST_F(partial_thp_target, full_target_mthp)
 {
 	struct env *env = &self->env;
@@ -307,7 +307,7 @@ TEST_F(partial_thp_target, full_target_mthp)
 	expect_no_kill(_metadata, env);
 }
 
-/* Folios of @order get to the target node as they are. */
+/* Do folios of @order get to the target node in one piece? */
 static bool can_have(struct env *env, unsigned int order)
 {
 	struct pthp_census c = { 0 };
@@ -323,9 +323,9 @@ static bool can_have(struct env *env, unsigned int order)
 }
 
 /*
- * The target node has blocks of 64 KiB that are free, and hardly any larger ones: the
- * halves of THPs arrive in folios of that size.  Folios that were of that size before
- * do, on stock, too.  Stock: all pieces are of order 0.
+ * The target node has free blocks of 64 KiB and hardly any larger ones: halves of THPs
+ * arrive in folios of that size.  Stock: all pieces are of order 0, though folios that
+ * were of that size before arrive whole.
  */
 TEST_F(partial_thp_target, fragmented_target)
 {
@@ -372,7 +372,7 @@ TEST_F(partial_thp_target, fragmented_target)
 
 /* ---- in which order they arrive ---- */
 
-/* Are more pages right behind the one before them than are right in front of it? */
+/* Is the next page more often right behind a page than right in front of it? */
 static bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
 		      const char *what)
 {
@@ -394,8 +394,8 @@ static bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
 }
 
 /*
- * Pages that follow each other do so in physical memory where single pages do that are
- * migrated from where there are no large folios.  Stock: the other way round.
+ * Pages of a THP that was split arrive in ascending order, as single pages do that never
+ * were in a THP.  Stock: they arrive in descending order.
  */
 TEST_F(partial_thp_target, arrival_order)
 {
@@ -405,7 +405,7 @@ TEST_F(partial_thp_target, arrival_order)
 	unsigned int i, page;
 	cpu_set_t cpus;
 
-	/* A CPU gets the pages first that it freed last: stay, and free none. */
+	/* Each CPU reuses first what it freed last: stay on one, and free nothing. */
 	CPU_ZERO(&cpus);
 	CPU_SET(sched_getcpu(), &cpus);
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
@@ -416,7 +416,7 @@ TEST_F(partial_thp_target, arrival_order)
 		if (!build(_metadata, env))
 			break;
 		if (i < 2) {
-			/* Twice in single pages: what the CPU has, and to compare */
+			/* Twice: the first time uses up what the CPU has. */
 			ASSERT_EQ(0, madvise(env->r.mem, region_len(env),
 					     MADV_DONTNEED));
 			for (page = 0; page < env->r.nr; page++)
@@ -499,8 +499,8 @@ static bool read_trace(struct traced *t)
 }
 
 /*
- * What mm_migrate_pages says adds up to what /proc/vmstat says, with a whole THP, some
- * that are split, and one that cannot be.  Stock passes.
+ * mm_migrate_pages says the same as /proc/vmstat, if some THPs are split and one cannot
+ * be split.  Stock passes.
  */
 TEST_F(partial_thp_target, trace_agrees_with_vmstat)
 {
@@ -533,8 +533,8 @@ TEST_F(partial_thp_target, trace_agrees_with_vmstat)
 }
 
 /*
- * For each migration entry that set_migration_pte reports, remove_migration_pte reports
- * one: tools pair them.  With whole THPs that are mapped by PTEs.  Stock passes.
+ * remove_migration_pte reports each migration entry that set_migration_pte reported, as
+ * tools pair them, of THPs that are mapped by PTEs.  Stock passes.
  */
 TEST_F(partial_thp_target, trace_pairs)
 {
@@ -558,8 +558,8 @@ TEST_F(partial_thp_target, trace_pairs)
 #define NR_COMPACTED 24
 
 /*
- * Pages of folios of 64 KiB that compaction gave back are not those that it failed to
- * migrate.  Stock passes: it takes them for migrated.
+ * mm_compaction_migratepages does not report the unmapped pages of folios of 64 KiB, which
+ * are given back, as failed.  Stock passes: it reports them as migrated.
  */
 TEST_F(partial_thp_target, trace_compaction)
 {
@@ -605,7 +605,7 @@ TEST_F(partial_thp_target, trace_compaction)
 	}
 	TH_LOG("%ld pages were given back, %ld failed", freed, t.compaction_failed);
 	EXPECT_LT(0, freed);
-	/* Other pages fail, but not as many. */
+	/* Some other pages do fail. */
 	EXPECT_GT(freed / 2, t.compaction_failed);
 }
 

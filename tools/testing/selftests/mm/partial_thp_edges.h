@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A region of partially mapped THPs as partial_thp.h has it, with zero-filled pages
- * and borders of VMAs in it; what its pieces should be and what they are.  For the
- * programs that look at where larger pieces might do worse than single pages.
+ * For the programs that test where larger pieces might do worse than single pages.
+ *
+ * The region of partial_thp.h gets zero-filled pages and borders of VMAs.  plan() says
+ * what its pieces should be, look() says what they are.
  */
 #ifndef __PARTIAL_THP_EDGES_H
 #define __PARTIAL_THP_EDGES_H
@@ -56,8 +57,8 @@ struct seen {
 };
 
 /*
- * Write to a file, until env_teardown(): that is not reached from a failed ASSERT,
- * so there should not be any from here on.
+ * Write to a file.  env_teardown() restores it.  A failed ASSERT does not get there, so
+ * a test should only use EXPECT from here on.
  */
 static inline bool set(struct env *env, const char *path, const char *value)
 {
@@ -237,7 +238,7 @@ static inline int move_slice(struct env *env, unsigned int page, unsigned int nr
 			  MPOL_MF_MOVE);
 }
 
-/* In MPOL_MF_MOVE_ALL, but not strictly: others may have something in the way. */
+/* Without MPOL_MF_STRICT: a pinned page or a full node is not an error here. */
 static inline int migrate(struct env *env)
 {
 	return pthp_mbind(env->r.mem, region_len(env), env->dst,
@@ -286,8 +287,8 @@ static inline void look(const struct env *env, struct seen *s)
 }
 
 /*
- * The largest pieces that are mapped throughout, within one VMA, with at most half
- * of their pages zero-filled, and no more than khugepaged would allow.
+ * Plan the largest pieces that are mapped throughout and lie within one VMA.  At most
+ * half of the pages of each may be zero-filled, and no more than khugepaged allows.
  */
 static inline void plan(const struct env *env, unsigned int start, unsigned int order,
 			unsigned int *want)
