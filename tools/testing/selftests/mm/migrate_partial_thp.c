@@ -1486,9 +1486,9 @@ static int v1_cgroups(void)
 }
 
 /*
- * Have the first of the THPs that our parent maps by PMDs wait to be split.  A page
- * that we unmap is not noticed as long as PG_double_map is set, which a migration
- * does not restore.
+ * Have the first of the THPs that our parent maps by PMDs wait to be split, if that
+ * can be.  A page that we unmap is not noticed as long as PG_double_map is set.  A
+ * migration clears it, and stock does not set it again.
  */
 static bool queue_first(struct env *env)
 {
@@ -1501,14 +1501,14 @@ static bool queue_first(struct env *env)
 
 /*
  * Take three THPs along from cgroup a to cgroup b.  All are shared with a child that
- * stays, and the first one waits to be split: its charge has to stay, too.
+ * stays.  If the first one waits to be split, its charge has to stay, too.
  */
 static int change_cgroup(struct env *env, const char *dir)
 {
 	size_t pmd = read_pmd_pagesize();
 	struct pthp *r = &env->r;
 	int fds[2], status = 2, tries, i;
-	long huge[2], queued;
+	long huge[2], queued, stay;
 	char path[128];
 	char ready;
 	pid_t child;
@@ -1528,9 +1528,9 @@ static int change_cgroup(struct env *env, const char *dir)
 	}
 	close(fds[1]);
 	if (read(fds[0], &ready, 1) == 1 && ready &&
-	    pthp_get_named("/proc/vmstat", "thp_deferred_split_page") > queued &&
 	    check_huge_anon(r->mem, 3, pmd))
 		status = 0;
+	stay = pthp_get_named("/proc/vmstat", "thp_deferred_split_page") > queued;
 
 	write_num(v1_file(path, sizeof(path), dir, 'b', "cgroup.procs"), 0);
 	/* The statistics may be two seconds old. */
@@ -1539,7 +1539,8 @@ static int change_cgroup(struct env *env, const char *dir)
 			v1_file(path, sizeof(path), dir, 'a' + i, "memory.stat");
 			huge[i] = pthp_get_named(path, "rss_huge");
 		}
-		if (huge[0] == (long)pmd && huge[1] == 2 * (long)pmd)
+		if (huge[0] == stay * (long)pmd &&
+		    huge[1] == (3 - stay) * (long)pmd)
 			break;
 		usleep(50000);
 	}

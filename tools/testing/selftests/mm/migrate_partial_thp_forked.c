@@ -1,0 +1,682 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Migration of THPs that several processes map, and not all of them the same
+ * pages, or not in the same way; and what migration costs others.
+ *
+ * "Stock" is a 6.1 kernel.  A 6.12 kernel passes where nothing is said of it.
+ *
+ * forked_thp: the parent maps THPs by PMDs, the child by PTEs.
+ *   counted_once - the pages that both of them map are counted once after a
+ *	migration, as before.  Stock counts them twice.
+ *   moved_gives_back - what only the parent mapped comes back after a migration
+ *	when the parent unmaps all.  Stock has forgotten about it.
+ *   failed_gives_back - and it does after a migration that failed.  Stock passes.
+ *   failed_and_moved - then, the child migrates what it has, and no more.  Stock
+ *	copies the THPs whole; 6.12 says so, though it does not.
+ *   whole_for_parent - what the child does not map any more is mapped by the
+ *	parent: nothing is split.  Stock splits it when memory gets short, if it was
+ *	migrated meanwhile, and so does 6.12.
+ *   whole_after_all - the same, if it is migrated once more after the child has
+ *	gone.  Stock passes, 6.12 does not.
+ *
+ * partial_thp_cost: what others feel.
+ *   pages_in_order - the pages of a THP that was split are as much in physical
+ *	order as before.  Stock passes, as it does not split.  On 6.12 they are in
+ *	reverse order.
+ *   pinned_is_seen - a THP that is pinned is not taken apart to find out.  Stock
+ *	passes.  6.12 tries to split it.
+ *   one_flush_a_page - there are no more TLB shootdowns than there are mapped
+ *	pages.  Stock passes.  On 6.12 there are two for a THP, whatever is mapped.
+ *   shared_without_first - a THP of shared memory of which nobody maps the first
+ *	page is not for one process to move, but for the last that maps it.  Stock
+ *	lets nobody move it.  6.1 only: later kernels go by other rules.
+ *   cgroup_removed - what waits to be split is still found when the cgroup that it
+ *	is charged to has gone.  6.1 only.  Stock does not find it.
+ */
+#define _GNU_SOURCE
+#include "../kselftest_harness.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "partial_thp.h"
+
+/* Emulators with a debug kernel are slow, and nothing here is about time. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 300
+
+#define NR_THPS 8
+
+struct env {
+	int src, dst;
+	unsigned long numa_balancing;
+	struct pthp r;
+};
+
+static void env_setup(struct __test_metadata *_metadata, struct env *env)
+{
+	if (geteuid())
+		SKIP(return, "needs root");
+	if (!thp_is_enabled() || !pthp_pmd_order())
+		SKIP(return, "transparent huge pages are not enabled");
+	if (!pthp_two_nodes(&env->src, &env->dst))
+		SKIP(return, "needs two nodes with memory");
+	env->numa_balancing = pthp_balancing(0);
+	/* 4: it does not write to the console from now on */
+	write_num("/proc/sys/vm/drop_caches", 4);
+}
+
+static void env_teardown(struct env *env)
+{
+	pthp_free(&env->r);
+	pthp_balancing(env->numa_balancing);
+}
+
+static bool build(struct __test_metadata *_metadata, struct env *env,
+		  enum pthp_shape shape)
+{
+	const char *missing;
+
+	missing = pthp_alloc(&env->r, NR_THPS, pthp_pmd_order(), env->src, 1);
+	if (missing)
+		SKIP(return false, "%s", missing);
+	ASSERT_EQ(0, pthp_punch(&env->r, shape, PTHP_DONTNEED));
+	return true;
+}
+
+static size_t region_len(const struct pthp *r)
+{
+	return (size_t)r->nr * psize();
+}
+
+static void shrink(void)
+{
+	write_num("/proc/sys/vm/drop_caches", 2);
+}
+
+/* It does not say whether all could be moved. */
+static int move_to(struct pthp *r, int node)
+{
+	return pthp_mbind(r->mem, region_len(r), node, MPOL_MF_MOVE_ALL);
+}
+
+static long counter(const char *name)
+{
+	struct pthp_vmstat fold;
+
+	if (!pthp_vmstat_read(&fold))
+		return -1;
+	return pthp_get_named("/proc/vmstat", name);
+}
+
+/* Pages in the folios that hold what we map, or -1 */
+static long held(const struct pthp *r)
+{
+	struct pthp_census c;
+	long n = pthp_census_take(r, &c) ? (long)c.held : -1;
+
+	pthp_census_drop(&c);
+	return n;
+}
+
+/* Take a reference on a page of each THP, until unpin(). */
+static bool pin(const struct pthp *r, int *pipefd)
+{
+	struct iovec iov[NR_THPS];
+	unsigned int i;
+
+	for (i = 0; i < r->nr_folios; i++) {
+		iov[i].iov_base = pthp_addr(r, i << r->order);
+		iov[i].iov_len = psize();
+	}
+	return !pipe(pipefd) &&
+	       vmsplice(pipefd[1], iov, i, 0) == (ssize_t)(i * psize());
+}
+
+static void unpin(int *pipefd)
+{
+	close(pipefd[0]);
+	close(pipefd[1]);
+}
+
+/* ---- a child that does as it is told ---- */
+
+enum order {
+	MAP_BY_PTES,
+	UNMAP_HALF,
+	MIGRATE,	/* to the node */
+	HELD,
+	INTACT,
+	LEAVE,
+};
+
+struct child {
+	pid_t pid;
+	int to, from;
+};
+
+static long obey(struct env *env, enum order order)
+{
+	struct pthp *r = &env->r;
+
+	switch (order) {
+	case MAP_BY_PTES:
+		return pthp_map_by_ptes(r) ? 0 : -1;
+	case UNMAP_HALF:
+		return pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED);
+	case MIGRATE:
+		return move_to(r, env->dst);
+	case HELD:
+		return held(r);
+	case INTACT:
+		return pthp_intact(r);
+	default:
+		_exit(0);
+	}
+}
+
+static bool spawn(struct child *child, struct env *env)
+{
+	int to[2], from[2];
+	enum order order;
+	long result;
+
+	if (pipe(to) || pipe(from))
+		return false;
+	child->pid = fork();
+	child->to = to[1];
+	child->from = from[0];
+	if (child->pid)
+		return child->pid > 0;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	env->r.pagemap = open("/proc/self/pagemap", O_RDONLY);
+	while (read(to[0], &order, sizeof(order)) == sizeof(order)) {
+		result = obey(env, order);
+		if (write(from[1], &result, sizeof(result)) != sizeof(result))
+			break;
+	}
+	_exit(1);
+}
+
+static long tell(struct child *child, enum order order)
+{
+	long result = -1000;
+	int status;
+
+	if (write(child->to, &order, sizeof(order)) != sizeof(order))
+		return -1001;
+	if (order != LEAVE)
+		return read(child->from, &result, sizeof(result)) ==
+		       sizeof(result) ? result : -1002;
+	close(child->to);
+	close(child->from);
+	if (waitpid(child->pid, &status, 0) != child->pid)
+		return -1003;
+	return status;
+}
+
+/* ---- mapped by PMDs here and by PTEs there ---- */
+
+FIXTURE(forked_thp)
+{
+	struct env env;
+	struct child child;
+};
+
+FIXTURE_SETUP(forked_thp)
+{
+	env_setup(_metadata, &self->env);
+}
+
+FIXTURE_TEARDOWN(forked_thp)
+{
+	env_teardown(&self->env);
+}
+
+static bool build_forked(struct __test_metadata *_metadata, struct env *env,
+			 struct child *child, enum order order)
+{
+	if (!build(_metadata, env, PTHP_ALL))
+		return false;
+	ASSERT_TRUE(spawn(child, env));
+	ASSERT_EQ(0, tell(child, order));
+	ASSERT_TRUE(check_huge_anon(env->r.mem, NR_THPS, read_pmd_pagesize()));
+	return true;
+}
+
+static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
+{
+	ASSERT_EQ(0, madvise(r->mem, region_len(r), MADV_DONTNEED));
+}
+
+TEST_F(forked_thp, counted_once)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	long before, after;
+
+	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
+		return;
+	before = counter("nr_anon_pages");
+	EXPECT_EQ(0, move_to(r, env->dst));
+	after = counter("nr_anon_pages");
+	/* others may map a page or two meanwhile */
+	EXPECT_GT(r->nr / 8, labs(after - before)) {
+		TH_LOG("%ld more anonymous pages are mapped", after - before);
+	}
+	EXPECT_EQ(r->nr, pthp_on_node(r, env->dst));
+	EXPECT_TRUE(pthp_intact(r));
+	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
+	EXPECT_EQ(1, tell(&self->child, INTACT));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+}
+
+TEST_F(forked_thp, moved_gives_back)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+
+	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
+		return;
+	EXPECT_EQ(0, move_to(r, env->dst));
+	unmap_all(_metadata, r);
+	shrink();
+	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
+	EXPECT_EQ(1, tell(&self->child, INTACT));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+}
+
+TEST_F(forked_thp, failed_gives_back)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	int pipefd[2];
+
+	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
+		return;
+	ASSERT_TRUE(pin(r, pipefd));
+	EXPECT_EQ(0, move_to(r, env->dst));
+	unpin(pipefd);
+	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
+	unmap_all(_metadata, r);
+	shrink();
+	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
+	EXPECT_EQ(1, tell(&self->child, INTACT));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+}
+
+TEST_F(forked_thp, failed_and_moved)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	int pipefd[2];
+	long moved;
+
+	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
+		return;
+	ASSERT_TRUE(pin(r, pipefd));
+	EXPECT_EQ(0, move_to(r, env->dst));
+	unpin(pipefd);
+	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
+	unmap_all(_metadata, r);
+	moved = counter("pgmigrate_success");
+	EXPECT_EQ(0, tell(&self->child, MIGRATE));
+	EXPECT_EQ(r->nr / 2, counter("pgmigrate_success") - moved);
+	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
+	EXPECT_EQ(1, tell(&self->child, INTACT));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+}
+
+TEST_F(forked_thp, whole_for_parent)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+
+	if (!build_forked(_metadata, env, &self->child, MAP_BY_PTES))
+		return;
+	EXPECT_EQ(0, move_to(r, env->dst));
+	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
+	shrink();
+	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	shrink();
+	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
+	EXPECT_TRUE(pthp_intact(r));
+}
+
+TEST_F(forked_thp, whole_after_all)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+
+	if (!build_forked(_metadata, env, &self->child, MAP_BY_PTES))
+		return;
+	EXPECT_EQ(0, move_to(r, env->dst));
+	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
+	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	EXPECT_EQ(0, move_to(r, env->src));
+	shrink();
+	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
+	EXPECT_TRUE(pthp_intact(r));
+}
+
+/* ---- what others feel ---- */
+
+FIXTURE(partial_thp_cost)
+{
+	struct env env;
+};
+
+FIXTURE_SETUP(partial_thp_cost)
+{
+	env_setup(_metadata, &self->env);
+}
+
+FIXTURE_TEARDOWN(partial_thp_cost)
+{
+	env_teardown(&self->env);
+}
+
+/* Enough to use up what the page allocator has in pieces and in no order */
+#define SMALL_LEN (64ul << 20)
+
+TEST_F(partial_thp_cost, pages_in_order)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	unsigned long pfn, last = 0;
+	unsigned int page, up = 0, down = 0;
+	char *small;
+
+	if (!build(_metadata, env, PTHP_FIRST_HALF))
+		return;
+	small = mmap(NULL, SMALL_LEN, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, small);
+	ASSERT_EQ(0, madvise(small, SMALL_LEN, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, pthp_mbind(small, SMALL_LEN, env->dst, 0));
+	memset(small, 1, SMALL_LEN);
+	EXPECT_EQ(0, move_to(r, env->dst));
+	munmap(small, SMALL_LEN);
+	EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->dst));
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		up += pfn == last + 1;
+		down += pfn == last - 1;
+		last = pfn;
+	}
+	EXPECT_LT(r->nr_mapped / 2, up) {
+		TH_LOG("of %u pages %u are behind the one before, and %u in front of it",
+		       r->nr_mapped, up, down);
+	}
+}
+
+TEST_F(partial_thp_cost, pinned_is_seen)
+{
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	int pipefd[2];
+	long failed;
+
+	if (!build(_metadata, env, PTHP_FIRST_HALF))
+		return;
+	ASSERT_TRUE(pin(r, pipefd));
+	failed = counter("thp_split_page_failed");
+	EXPECT_EQ(0, move_to(r, env->dst));
+	EXPECT_EQ(failed, counter("thp_split_page_failed"));
+	EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->src));
+	EXPECT_TRUE(pthp_intact(r));
+	unpin(pipefd);
+}
+
+/* TLB shootdowns that CPUs were interrupted for, or -1 */
+static long shootdowns(void)
+{
+	FILE *f = fopen("/proc/interrupts", "r");
+	char line[4096], *p, *end;
+	long n, sum = -1;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		p = line + strspn(line, " ");
+		if (strncmp(p, "TLB:", 4))
+			continue;
+		sum = 0;
+		for (p += 4; ; p = end) {
+			n = strtol(p, &end, 10);
+			if (end == p)
+				break;
+			sum += n;
+		}
+	}
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+static bool run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+static bool spinning, stop;
+
+static void *spin(void *arg)
+{
+	__atomic_store_n(&spinning, run_on(1), __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
+		;
+	return NULL;
+}
+
+TEST_F(partial_thp_cost, one_flush_a_page)
+{
+	static const enum pthp_shape shapes[] = {
+		PTHP_ALL, PTHP_ONE_PAGE, PTHP_FIRST_HALF, PTHP_ALTERNATE,
+	};
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	pthread_t thread;
+	unsigned int i;
+	long n;
+
+	if (shootdowns() < 0 || !run_on(0))
+		SKIP(return, "TLB shootdowns are not counted");
+	if (pthread_create(&thread, NULL, spin, NULL))
+		SKIP(return, "no second thread");
+	for (i = 0; i < 100 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
+		usleep(10000);
+	if (!spinning) {
+		__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+		pthread_join(thread, NULL);
+		SKIP(return, "no second CPU");
+	}
+	for (i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
+		pthp_free(r);
+		if (!build(_metadata, env, shapes[i]))
+			break;
+		n = shootdowns();
+		EXPECT_EQ(0, move_to(r, env->dst));
+		n = shootdowns() - n;
+		TH_LOG("%s: %u pages, %ld shootdowns", pthp_shape_names[shapes[i]],
+		       r->nr_mapped, n);
+		EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->dst));
+		/* mbind(2) drains the LRU caches of all CPUs: that is none */
+		EXPECT_GE((shapes[i] == PTHP_ALL ? NR_THPS : r->nr_mapped) + 3, n);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+}
+
+#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#define SHMEM_ENABLED PTHP_THP_SYSFS "shmem_enabled"
+
+static void touch(const char *mem, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i += psize())
+		asm volatile("" : : "r" (mem[i]));
+}
+
+/* On which node is the page?  Negative if on none. */
+static int node_of(void *addr)
+{
+	int status = -1;
+
+	if (syscall(__NR_move_pages, 0, 1, &addr, NULL, &status, 0))
+		return -errno;
+	return status;
+}
+
+/* The child maps what we map, and moves it if it is to, as a user. */
+static int other(char *mem, size_t len, int fd, int node, int ready, int go)
+{
+	char c = 0;
+
+	touch(mem, len);
+	if (setresuid(1000, 1000, 1000) || write(ready, &c, 1) != 1 ||
+	    read(go, &c, 1) != 1)
+		return 1;
+	return c == 'm' && pthp_mbind(mem, len, node, MPOL_MF_MOVE) ? 2 : 0;
+}
+
+TEST_F(partial_thp_cost, shared_without_first)
+{
+	size_t pmd = read_pmd_pagesize(), len = pmd - psize();
+	char *mem, *thp, old[64] = "", *name = NULL;
+	int fd, ready[2], go[2], i, status, src;
+	struct env *env = &self->env;
+	char c[2] = { 'm', 'x' };
+
+	if (pthp_get(SHMEM_ENABLED, old, sizeof(old)))
+		name = strchr(old, '[');
+	if (!name || !strchr(name, ']'))
+		SKIP(return, "no THPs of shared memory");
+	*strchr(++name, ']') = '\0';
+	fd = memfd_create("partial_thp", 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ftruncate(fd, pmd));
+	ASSERT_EQ(0, pthp_prefer_node(env->src));
+	ASSERT_TRUE(pthp_put(SHMEM_ENABLED, "advise"));
+
+	mem = mmap(NULL, 2 * pmd, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	thp = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1));
+	ASSERT_EQ(thp, mmap(thp, pmd, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_FIXED, fd, 0));
+	madvise(thp, pmd, MADV_HUGEPAGE);
+	memset(thp, 1, pmd);
+	pthp_put(SHMEM_ENABLED, name);
+	if (!check_huge_shmem(thp, 1, pmd))
+		SKIP(return, "no THP of shared memory to be had");
+
+	/* Not the first page: so nobody can map it by a PMD. */
+	munmap(thp, pmd);
+	mem = thp + psize();
+	ASSERT_EQ(mem, mmap(mem, len, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_FIXED, fd, psize()));
+	touch(mem, len);
+	src = node_of(mem);
+	ASSERT_LE(0, src);
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	for (i = 0; i < 2; i++) {
+		if (!fork())
+			_exit(other(mem, len, fd, src == env->dst ? env->src :
+				    env->dst, ready[1], go[0]));
+		ASSERT_EQ(1, read(ready[0], &c[1], 1));
+	}
+	ASSERT_EQ(1, write(go[1], "m", 1));
+	EXPECT_LT(0, wait(&status));
+	EXPECT_EQ(0, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+	EXPECT_EQ(src, node_of(mem));
+	ASSERT_EQ(1, write(go[1], "x", 1));
+	EXPECT_LT(0, wait(&status));
+
+	/* Nobody else maps it any more: it is ours to move. */
+	EXPECT_EQ(0, pthp_mbind(mem, len, src == env->dst ? env->src : env->dst,
+				MPOL_MF_MOVE));
+	EXPECT_NE(src, node_of(mem));
+	EXPECT_EQ(1, *mem);
+	munmap(mem, len);
+	close(fd);
+}
+
+#define CGROUP2 "/sys/fs/cgroup/"
+
+static void cgroup_dir(struct __test_metadata *_metadata, const char *dir,
+		       bool make)
+{
+	int tries;
+
+	for (tries = 0; tries < 100; tries++) {
+		if (!(make ? mkdir(dir, 0755) : rmdir(dir)))
+			return;
+		usleep(20000);
+	}
+	ASSERT_TRUE(false) TH_LOG("%s: %s", dir, strerror(errno));
+}
+
+/* How many have been removed and are still in use? */
+static long offline_cgroups(void)
+{
+	return pthp_get_named(CGROUP2 "cgroup.stat", "nr_dying_descendants");
+}
+
+TEST_F(partial_thp_cost, cgroup_removed)
+{
+	static const char * const dirs[] = {
+		CGROUP2 "partial_thp", CGROUP2 "partial_thp/inner",
+	};
+	size_t pmd = read_pmd_pagesize(), off;
+	struct env *env = &self->env;
+	struct pthp *r = &env->r;
+	char path[128];
+	long offline;
+	int tries;
+
+	if (!pthp_put(CGROUP2 "cgroup.subtree_control", "+memory"))
+		SKIP(return, "no memory controller for cgroup v2");
+	cgroup_dir(_metadata, dirs[0], true);
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dirs[0]);
+	ASSERT_TRUE(pthp_put(path, "+memory"));
+	cgroup_dir(_metadata, dirs[1], true);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dirs[1]);
+	ASSERT_TRUE(pthp_put(path, "0"));
+	if (!build(_metadata, env, PTHP_ALL))
+		return;
+	for (off = 0; off < region_len(r) / 2; off += pmd)
+		ASSERT_EQ(0, madvise(r->mem + off + pmd / 2, pmd / 2,
+				     MADV_DONTNEED));
+
+	/* The charge stays when we leave.  The inner one goes first. */
+	ASSERT_TRUE(pthp_put(CGROUP2 "cgroup.procs", "0"));
+	offline = offline_cgroups();
+	cgroup_dir(_metadata, dirs[1], false);
+	cgroup_dir(_metadata, dirs[0], false);
+	for (tries = 0; offline_cgroups() < offline + 2 && tries < 100; tries++)
+		usleep(20000);
+
+	/* Half of the THPs have been queued, the others are only now. */
+	ASSERT_EQ(0, pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED));
+	for (tries = 0; held(r) > r->nr_mapped && tries < 50; tries++) {
+		shrink();
+		usleep(20000);
+	}
+	EXPECT_EQ(r->nr_mapped, held(r));
+	EXPECT_TRUE(pthp_intact(r));
+}
+#endif
+
+TEST_HARNESS_MAIN
