@@ -342,9 +342,11 @@ static void expect_best_plan(struct kunit *test, struct plan *plan)
 	if (bitmap_equal(plan->starts, plan->wanted, 512) &&
 	    bitmap_equal(plan->data, plan->stay, 512))
 		return;
-	KUNIT_FAIL(test, "order %u, max_none %u, unmapped %*pbl, data %*pbl, border %*pbl: starts %*pbl, wanted %*pbl",
-		   plan->order, plan->max_none, 512, plan->unmapped, 512, data,
-		   512, plan->border, 512, plan->starts, 512, plan->wanted);
+	kunit_err(test, "unmapped %*pbl, data %*pbl, border %*pbl", 512,
+		  plan->unmapped, 512, data, 512, plan->border);
+	KUNIT_FAIL(test, "order %u, max_none %u: starts %*pbl, wanted %*pbl",
+		   plan->order, plan->max_none, 512, plan->starts, 512,
+		   plan->wanted);
 }
 
 /* What an administrator can set max_ptes_none to, the default first */

@@ -690,6 +690,6 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	EXPECT_EQ(r->nr_mapped, held(r));
 	EXPECT_TRUE(pthp_intact(r));
 }
-#endif
 
+#endif
 TEST_HARNESS_MAIN
