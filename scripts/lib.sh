@@ -190,6 +190,7 @@ kmake() {
 kmake_cc=
 if command -v ccache >/dev/null 2>&1; then
 	kmake_cc='ccache gcc'
-	export CCACHE_DIR=${CCACHE_DIR:-$out/ccache}
+	# the user's own, so that a second clone builds warm
+	export CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-$out}/.cache}/ccache}
 	export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$out}
 fi
