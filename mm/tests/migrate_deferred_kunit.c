@@ -1748,6 +1748,46 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 }
 
 /*
+ * C8: a page that nobody seemed to map has not been looked into.  If it is mapped after
+ * all, as somebody split a PMD during the look, it must not pass for zero-filled.
+ */
+static void stale_plan_loses_nothing(struct kunit *test)
+{
+	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order;
+	struct folio *piece[HPAGE_PMD_NR >> 4];
+	struct folio_split_plan plan = { .order = HPAGE_PMD_ORDER };
+	unsigned long addr = thp_addr(test, 0);
+	struct anon_vma *anon_vma;
+	unsigned int i;
+
+	plan.unmapped = kunit_kcalloc(test, BITS_TO_LONGS(HPAGE_PMD_NR),
+				      sizeof(long), GFP_KERNEL);
+	plan.data = kunit_kcalloc(test, BITS_TO_LONGS(HPAGE_PMD_NR),
+				  sizeof(long), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, plan.unmapped);
+	KUNIT_ASSERT_NOT_NULL(test, plan.data);
+	bitmap_fill(plan.unmapped, HPAGE_PMD_NR);
+
+	thp_make_split(test, 0, order);
+	for (i = 0; i < nr; i++) {
+		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
+		folio_get(piece[i]);
+		folio_lock(piece[i]);
+		try_to_migrate(piece[i], 0);
+	}
+	anon_vma = folio_anon_vma(piece[0]);
+	anon_vma_lock_write(anon_vma);
+	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR,
+				    RMP_USE_SHARED_ZEROPAGE, &plan);
+	anon_vma_unlock_write(anon_vma);
+	for (i = 0; i < nr; i++) {
+		folio_unlock(piece[i]);
+		folio_put(piece[i]);
+	}
+	expect_pages(test, 0, whole, folio_nid(piece[0]), order);
+}
+
+/*
  * Unmap @behind for migration; split and migrate @first, which is mapped from @addr
  * on, and @behind is behind it there.
  */
@@ -2698,6 +2738,7 @@ static struct kunit_case migrate_test_cases[] = {
 #if BASE_MAJOR > 6 || BASE_MINOR >= 12
 	KUNIT_CASE(zapped_entry_is_noticed_in_batch),
 	KUNIT_CASE(zapped_entry_is_noticed_in_split),
+	KUNIT_CASE(stale_plan_loses_nothing),
 	KUNIT_CASE(entries_behind_are_left_alone),
 	KUNIT_CASE(entries_behind_in_one_table),
 	KUNIT_CASE(shrinker_keeps_locked),
