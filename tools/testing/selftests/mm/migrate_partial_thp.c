@@ -83,7 +83,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 #include <time.h>
 
 #include "partial_thp.h"
@@ -344,21 +343,6 @@ static long failed_ret(const struct env *env)
 	return env->call == PTHP_MBIND ? -EIO : 1;
 }
 
-/* Take a reference on the page at @addr, until unpin(). */
-static bool pin(void *addr, int *pipefd)
-{
-	struct iovec iov = { .iov_base = addr, .iov_len = psize() };
-
-	return !pipe(pipefd) &&
-	       vmsplice(pipefd[1], &iov, 1, 0) == (ssize_t)psize();
-}
-
-static void unpin(int *pipefd)
-{
-	close(pipefd[0]);
-	close(pipefd[1]);
-}
-
 /* ---- per system call ---- */
 
 FIXTURE(migrate_partial_thp)
@@ -489,7 +473,7 @@ TEST_F(migrate_partial_thp, pinned_fails_whole)
 	if (!build(_metadata, env, PTHP_FIRST_HALF, variant->hole))
 		return;
 	partial = pthp_folio_stat(env->order, "nr_anon_partially_mapped");
-	ASSERT_TRUE(pin(pthp_addr(&env->r, 7), pipefd));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, 7), pipefd));
 
 	EXPECT_EQ(failed_ret(env), migrate(env, &d));
 	expect_events(_metadata, &d, 0, 0, 1);
@@ -499,7 +483,7 @@ TEST_F(migrate_partial_thp, pinned_fails_whole)
 	EXPECT_EQ(partial,
 		  pthp_folio_stat(env->order, "nr_anon_partially_mapped"));
 
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 	EXPECT_EQ(0, migrate(env, &d));
 	expect_events(_metadata, &d, env->r.nr_mapped, 1, 0);
 	expect_pages(_metadata, &env->r, env->dst);
@@ -516,7 +500,7 @@ TEST_F(migrate_partial_thp, pinned_one_of_many)
 
 	if (!build(_metadata, env, PTHP_FIRST_HALF, variant->hole))
 		return;
-	ASSERT_TRUE(pin(pthp_addr(&env->r, 3 * n + 7), pipefd));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, 3 * n + 7), pipefd));
 
 	EXPECT_EQ(failed_ret(env), migrate(env, &d));
 	expect_events(_metadata, &d, (NR_THPS - 1) * (n / 2), NR_THPS - 1, 1);
@@ -527,7 +511,7 @@ TEST_F(migrate_partial_thp, pinned_one_of_many)
 	pthp_census_drop(&c);
 	EXPECT_TRUE(pthp_intact(&env->r));
 
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 	EXPECT_EQ(0, migrate(env, &d));
 	expect_pages(_metadata, &env->r, env->dst);
 	expect_given_back(_metadata, &env->r);
@@ -770,7 +754,7 @@ TEST_F(migrate_partial_thp, stale_mark_after_pin)
 	if (!build(_metadata, env, PTHP_ALL, variant->hole))
 		return;
 	ASSERT_TRUE(pthp_map_by_ptes(&env->r));
-	ASSERT_TRUE(pin(pthp_addr(&env->r, 7), pipefd));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, 7), pipefd));
 
 	EXPECT_EQ(failed_ret(env), migrate(env, &d));
 	expect_pages(_metadata, &env->r, env->src);
@@ -778,7 +762,7 @@ TEST_F(migrate_partial_thp, stale_mark_after_pin)
 	EXPECT_EQ(partial,
 		  pthp_folio_stat(env->order, "nr_anon_partially_mapped"));
 
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 	EXPECT_EQ(0, migrate(env, &d));
 	expect_pages(_metadata, &env->r, env->dst);
 	expect_whole(_metadata, &env->r);
@@ -988,7 +972,7 @@ TEST_F(partial_thp, status_of_failed)
 	env->thps = 1;
 	if (!build(_metadata, env, PTHP_FIRST_HALF, PTHP_DONTNEED))
 		return;
-	ASSERT_TRUE(pin(pthp_addr(r, 7), pipefd));
+	ASSERT_TRUE(pthp_pin(pthp_addr(r, 7), pipefd));
 	for (page = 0; page < n; page++) {
 		r->addrs[page] = pthp_addr(r, page);
 		r->nodes[page] = env->dst;
@@ -1001,7 +985,7 @@ TEST_F(partial_thp, status_of_failed)
 			TH_LOG("page %u", page);
 	}
 	expect_pages(_metadata, r, env->src);
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 }
 
 TEST_F(partial_thp, small_page_twice)

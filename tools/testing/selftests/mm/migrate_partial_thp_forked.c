@@ -124,7 +124,7 @@ static long held(const struct pthp *r)
 	return n;
 }
 
-/* Take a reference on a page of each THP, until unpin(). */
+/* Take a reference on a page of each THP, until pthp_unpin(). */
 static bool pin(const struct pthp *r, int *pipefd)
 {
 	struct iovec iov[NR_THPS];
@@ -136,12 +136,6 @@ static bool pin(const struct pthp *r, int *pipefd)
 	}
 	return !pipe(pipefd) &&
 	       vmsplice(pipefd[1], iov, i, 0) == (ssize_t)(i * psize());
-}
-
-static void unpin(int *pipefd)
-{
-	close(pipefd[0]);
-	close(pipefd[1]);
 }
 
 /* ---- a child that does as it is told ---- */
@@ -302,7 +296,7 @@ TEST_F(forked_thp, failed_gives_back)
 		return;
 	ASSERT_TRUE(pin(r, pipefd));
 	EXPECT_EQ(0, move_to(r, env->dst));
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
 	unmap_all(_metadata, r);
 	shrink();
@@ -322,7 +316,7 @@ TEST_F(forked_thp, failed_and_moved)
 		return;
 	ASSERT_TRUE(pin(r, pipefd));
 	EXPECT_EQ(0, move_to(r, env->dst));
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
 	unmap_all(_metadata, r);
 	moved = counter("pgmigrate_success");
@@ -434,7 +428,7 @@ TEST_F(partial_thp_cost, pinned_is_seen)
 	EXPECT_EQ(failed, counter("thp_split_page_failed"));
 	EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->src));
 	EXPECT_TRUE(pthp_intact(r));
-	unpin(pipefd);
+	pthp_unpin(pipefd);
 }
 
 /* TLB shootdowns that CPUs were interrupted for, or -1 */
