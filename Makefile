@@ -87,6 +87,11 @@ series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 distro-image: deps	## the distribution's unmodified kernel of that version; prints its path
 	@scripts/distro image
 
+.PHONY: livepatch
+livepatch:	## what the series changes, for the distribution's kernel; prints its path
+	@scripts/deps module
+	@scripts/livepatch
+
 .PHONY: bases
 bases: deps	## source packages there are for each base: does the series apply?
 	@scripts/bases $(bases)
