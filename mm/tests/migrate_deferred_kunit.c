@@ -17,6 +17,7 @@
  */
 #include <kunit/test.h>
 #include <linux/hugetlb.h>
+#include <linux/delay.h>
 #include <linux/khugepaged.h>
 #include <linux/kthread.h>
 #include <linux/migrate.h>
@@ -32,6 +33,7 @@
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
 #include <trace/events/migrate.h>
+#include <trace/events/migrate_split.h>
 
 #include "../internal.h"
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
@@ -67,7 +69,7 @@ struct check_case {
 	bool hugetlb;
 	bool queued;
 	bool partially_mapped;
-	bool pending;
+	bool deferred;
 };
 
 static const struct check_case check_cases[] = {
@@ -76,12 +78,12 @@ static const struct check_case check_cases[] = {
 		.desc = "queued, PMD order",
 		.order = HPAGE_PMD_ORDER, .anon = true,
 		.queued = true, .partially_mapped = true,
-		.pending = true,
+		.deferred = true,
 	}, {
 		.desc = "queued, smallest order",
 		.order = 2, .anon = true,
 		.queued = true, .partially_mapped = true,
-		.pending = true,
+		.deferred = true,
 	},
 	/* What it leaves alone */
 	{
@@ -121,7 +123,7 @@ static void check_desc(const struct check_case *c, char *desc)
 
 KUNIT_ARRAY_PARAM(check, check_cases, check_desc);
 
-static void check_pending(struct kunit *test)
+static void check_deferred(struct kunit *test)
 {
 	const struct check_case *c = test->param_value;
 	/* An order-1 folio gets the memory behind it to be misread, too. */
@@ -129,7 +131,7 @@ static void check_pending(struct kunit *test)
 	static struct address_space mapping;
 	struct folio *folio;
 	LIST_HEAD(queue);
-	bool pending;
+	bool deferred;
 
 	folio = folio_alloc(GFP_KERNEL, order);
 	KUNIT_ASSERT_NOT_NULL(test, folio);
@@ -146,7 +148,7 @@ static void check_pending(struct kunit *test)
 		__folio_set_hugetlb(folio);
 	}
 
-	pending = folio_deferred_split_pending(folio);
+	deferred = folio_split_deferred(folio);
 
 	if (c->hugetlb) {
 		__folio_clear_hugetlb(folio);
@@ -155,7 +157,7 @@ static void check_pending(struct kunit *test)
 	if (c->order != order)
 		folio_set_order(folio, order);
 
-	KUNIT_EXPECT_EQ_MSG(test, pending, c->pending, "%s", c->desc);
+	KUNIT_EXPECT_EQ_MSG(test, deferred, c->deferred, "%s", c->desc);
 	KUNIT_EXPECT_EQ_MSG(test, list_is_singular(&queue), c->queued,
 			    "%s: was taken off its list", c->desc);
 	KUNIT_EXPECT_EQ_MSG(test, folio_ref_count(folio), 1, "%s", c->desc);
@@ -167,7 +169,7 @@ static void check_pending(struct kunit *test)
 }
 
 static struct kunit_case check_test_cases[] = {
-	KUNIT_CASE_PARAM(check_pending, check_gen_params),
+	KUNIT_CASE_PARAM(check_deferred, check_gen_params),
 	{}
 };
 
@@ -709,7 +711,7 @@ static struct folio *thp_make_partial(struct kunit *test, int thp,
 	for (i = 0; i < HPAGE_PMD_NR; i += shape.period)
 		advise(test, thp_addr(test, thp) + (i + shape.len) * PAGE_SIZE,
 		       (shape.period - shape.len) * PAGE_SIZE, MADV_DONTNEED);
-	KUNIT_ASSERT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_ASSERT_TRUE(test, folio_split_deferred(folio));
 	return folio;
 }
 
@@ -1060,6 +1062,86 @@ static void whole_zeroes_move(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#define NR_WRITTEN 4
+
+/* Has a reference from before the folio was unmapped, and writes a little later. */
+struct late_writer {
+	struct work_struct work;
+	struct task_struct *task;
+	struct folio *folio;
+	bool has_ref;
+	int nr_written;
+};
+
+static void late_write_fn(struct work_struct *work)
+{
+	struct late_writer *w = container_of(work, struct late_writer, work);
+	int i;
+
+	/* Until the first pages have been looked at, and the last have not */
+	while (folio_mapped(w->folio))
+		cpu_relax();
+	udelay(200);
+	for (i = 0; i < NR_WRITTEN; i++)
+		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
+	w->nr_written++;
+	folio_put(w->folio);
+}
+
+/* A page is about to be unmapped: until then, anybody can have a reference. */
+static void late_writer_probe(void *data, unsigned long addr, unsigned long pte,
+			      int order)
+{
+	struct late_writer *w = data;
+
+	if (current != w->task || w->has_ref)
+		return;
+	w->has_ref = true;
+	folio_get(w->folio);
+	queue_work_on(cpumask_any_but(cpu_online_mask, smp_processor_id()),
+		      system_wq, &w->work);
+}
+
+/*
+ * C8, C11: what is written by a reference while the contents are looked at is not taken
+ * for zeroes, even if the reference has gone when the folio is split.
+ * Stock looks afterwards.
+ */
+static void written_while_looked_at(struct kunit *test)
+{
+	struct late_writer w = { .task = current };
+	struct dst dst = dst_init();
+	unsigned long word;
+	LIST_HEAD(list);
+	int i;
+
+	if (num_online_cpus() == 1)
+		kunit_skip(test, "one CPU");
+
+	w.folio = thp_make(test, 0);
+	thp_zero(test, 0, 0, HPAGE_PMD_NR);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
+	isolate(test, w.folio, &list);
+	INIT_WORK_ONSTACK(&w.work, late_write_fn);
+	KUNIT_ASSERT_EQ(test, register_trace_set_migration_pte(late_writer_probe, &w),
+			0);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_SYNC, NULL), 0);
+	unregister_trace_set_migration_pte(late_writer_probe, &w);
+	tracepoint_synchronize_unregister();
+	flush_work(&w.work);
+	destroy_work_on_stack(&w.work);
+
+	KUNIT_EXPECT_EQ(test, w.nr_written, 1);
+	for (i = 0; i < NR_WRITTEN; i++) {
+		KUNIT_ASSERT_EQ(test, get_user(word, user_word(thp_addr(test, 0) +
+							       i * PAGE_SIZE)), 0);
+		KUNIT_EXPECT_NE(test, word, 0UL);
+	}
+	expect_zeroed(test, 0, NR_WRITTEN, HPAGE_PMD_NR - 1 - NR_WRITTEN, true);
+	expect_not_isolated(test);
+}
+
 /*
  * C4: if there are no destinations of the size of a piece, those of the largest
  * size there is are taken, and each size is asked for in vain but once.
@@ -1251,7 +1333,7 @@ static void whole_pte_mapped_hops(struct kunit *test)
 		expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
 		expect_moved(test, 0, whole, &dst);
 		folio = folio_at(test, thp_addr(test, 0));
-		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+		KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 		KUNIT_EXPECT_EQ(test, nr_partially_mapped(),
 				ctx->partially_mapped);
 	}
@@ -1276,7 +1358,7 @@ static void whole_pte_mapped_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	folio_put(folio);
 	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 	KUNIT_EXPECT_EQ(test, nr_partially_mapped(), ctx->partially_mapped);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
@@ -1297,7 +1379,7 @@ static void stale_mark_is_not_believed(struct kunit *test)
 
 	folio = thp_make_pte_mapped(test, 0);
 	deferred_split_folio(folio, true);
-	KUNIT_ASSERT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_ASSERT_TRUE(test, folio_split_deferred(folio));
 	isolate(test, folio, &list);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
@@ -1396,7 +1478,7 @@ static void whole_is_unqueued(struct kunit *test)
 	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
 	expect_moved(test, 0, whole, &dst);
 	folio = folio_at(test, thp_addr(test, 0));
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 	expect_not_isolated(test);
 }
 
@@ -1415,10 +1497,10 @@ static void zapped_entry_is_noticed(struct kunit *test)
 	try_to_migrate(folio, 0);
 	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
 	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 	remove_migration_ptes(folio, folio, 0);
 	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), HPAGE_PMD_NR - 1);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_TRUE(test, folio_split_deferred(folio));
 	folio_put(folio);
 	folio_unlock(folio);
 }
@@ -1444,7 +1526,7 @@ static void zapped_entry_is_noticed_after_copy(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate_folio(NULL, dst, src, MIGRATE_SYNC), 0);
 	remove_migration_ptes(src, dst, 0);
 	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(dst), HPAGE_PMD_NR - 1);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(dst));
+	KUNIT_EXPECT_TRUE(test, folio_split_deferred(dst));
 	folio_unlock(dst);
 	folio_unlock(src);
 
@@ -1510,7 +1592,7 @@ static void pmd_gives_way(struct kunit *test)
 
 		try_to_migrate(folio, flags[i]);
 		KUNIT_EXPECT_EQ(test, folio_mapcount(folio), others);
-		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+		KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 
 		others_unmap(folio, others, vma, false);
 		remove_migration_ptes(folio, folio, 0);
@@ -1529,7 +1611,7 @@ static void pmd_is_unmapped(struct kunit *test)
 {
 	static const struct {
 		int nr;
-		bool migrate, pending;
+		bool migrate, deferred;
 	} others[] = {
 		{ 8, false, true },
 		{ HPAGE_PMD_NR, false, false },
@@ -1554,10 +1636,10 @@ static void pmd_is_unmapped(struct kunit *test)
 		folio_unlock(folio);
 		mmap_read_unlock(mm);
 
-		KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(folio));
+		KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 		advise(test, addr, HPAGE_PMD_SIZE, MADV_DONTNEED);
-		KUNIT_EXPECT_EQ(test, folio_deferred_split_pending(folio),
-				others[i].pending);
+		KUNIT_EXPECT_EQ(test, folio_split_deferred(folio),
+				others[i].deferred);
 
 		mmap_read_lock(mm);
 		vma = vma_lookup(mm, addr);
@@ -1704,7 +1786,7 @@ static void zapped_entry_is_noticed_in_batch(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(addr); i++) {
 		folio = folio_at(test, addr[i]);
 		KUNIT_EXPECT_EQ(test, folio_order(folio), order);
-		KUNIT_EXPECT_EQ(test, folio_deferred_split_pending(folio), i == 0);
+		KUNIT_EXPECT_EQ(test, folio_split_deferred(folio), i == 0);
 	}
 	expect_not_isolated(test);
 }
@@ -1731,7 +1813,7 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 	}
 	advise(test, addr + ((hit << order) + 3) * PAGE_SIZE, PAGE_SIZE,
 	       MADV_DONTNEED);
-	KUNIT_EXPECT_FALSE(test, folio_deferred_split_pending(piece[hit]));
+	KUNIT_EXPECT_FALSE(test, folio_split_deferred(piece[hit]));
 
 	anon_vma = folio_anon_vma(piece[0]);
 	anon_vma_lock_write(anon_vma);
@@ -1740,7 +1822,7 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 	for (i = 0; i < nr; i++) {
 		KUNIT_EXPECT_EQ_MSG(test, folio_nr_pages_mapped(piece[i]),
 				    (1 << order) - (i == hit), "piece %u", i);
-		KUNIT_EXPECT_EQ_MSG(test, folio_deferred_split_pending(piece[i]),
+		KUNIT_EXPECT_EQ_MSG(test, folio_split_deferred(piece[i]),
 				    i == hit, "piece %u", i);
 		folio_unlock(piece[i]);
 		folio_put(piece[i]);
@@ -1900,7 +1982,7 @@ static void shrinker_keeps_locked(struct kunit *test)
 	refs = folio_ref_count(folio);
 	folio_get(folio);
 	drop_slab();
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_TRUE(test, folio_split_deferred(folio));
 	folio_put(folio);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
 	expect_queue_len(test, queue);
@@ -1915,7 +1997,7 @@ static void expect_failed_whole(struct kunit *test, struct list_head *list,
 	KUNIT_EXPECT_EQ(test, list_len(list), 1);
 	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(list, struct folio, lru),
 			    folio);
-	KUNIT_EXPECT_TRUE(test, folio_deferred_split_pending(folio));
+	KUNIT_EXPECT_TRUE(test, folio_split_deferred(folio));
 	KUNIT_EXPECT_EQ_MSG(test, dst->nr_calls, 0,
 			    "what is not split must not be migrated whole");
 	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
@@ -2500,11 +2582,13 @@ struct traced {
 	int nr;
 	unsigned long pfn;
 	unsigned int order, nr_mapped;
-	int result;
+	enum migrate_split_action action;
+	int error;
 };
 
 static void trace_probe(void *data, unsigned long pfn, unsigned int order,
-			unsigned int nr_mapped, int result)
+			unsigned int nr_mapped,
+			enum migrate_split_action action, int error)
 {
 	struct traced *traced = data;
 
@@ -2514,17 +2598,20 @@ static void trace_probe(void *data, unsigned long pfn, unsigned int order,
 	traced->pfn = pfn;
 	traced->order = order;
 	traced->nr_mapped = nr_mapped;
-	traced->result = result;
+	traced->action = action;
+	traced->error = error;
 }
 
 static void expect_traced(struct kunit *test, struct traced *traced, int nr,
-			  struct folio *folio, unsigned int nr_mapped, int result)
+			  struct folio *folio, unsigned int nr_mapped,
+			  enum migrate_split_action action, int error)
 {
 	KUNIT_EXPECT_EQ(test, traced->nr, nr);
 	KUNIT_EXPECT_EQ(test, traced->pfn, folio_pfn(folio));
 	KUNIT_EXPECT_EQ(test, traced->order, HPAGE_PMD_ORDER);
 	KUNIT_EXPECT_EQ(test, traced->nr_mapped, nr_mapped);
-	KUNIT_EXPECT_EQ(test, traced->result, result);
+	KUNIT_EXPECT_EQ(test, traced->action, action);
+	KUNIT_EXPECT_EQ(test, traced->error, error);
 	traced->nr = 0;
 }
 
@@ -2556,29 +2643,34 @@ static void decisions_are_traced(struct kunit *test)
 
 	folio_get(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
-	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
+	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2,
+		      MIGRATE_SPLIT_FAIL, -EAGAIN);
 
 	folio_put(part);
 	folio_lock(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
-	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2, -EAGAIN);
+	expect_traced(test, &traced, 10, part, HPAGE_PMD_NR / 2,
+		      MIGRATE_SPLIT_FAIL, -EAGAIN);
 
 	/* Not tried again */
 	folio_unlock(part);
 	folio_start_writeback(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
-	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2, -EBUSY);
+	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
+		      MIGRATE_SPLIT_FAIL, -EBUSY);
 
 	folio_end_writeback(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
-		      MIGRATEPAGE_SPLIT);
+		      MIGRATE_SPLIT_SPLIT, 0);
 
 	migrate_mode(&stale_list, &dst, MIGRATE_ASYNC, NULL);
-	expect_traced(test, &traced, 1, stale, HPAGE_PMD_NR, 0);
+	expect_traced(test, &traced, 1, stale, HPAGE_PMD_NR,
+		      MIGRATE_SPLIT_WHOLE, 0);
 
 	migrate_mode(&stale_pmd_list, &dst, MIGRATE_ASYNC, NULL);
-	expect_traced(test, &traced, 1, stale_pmd, HPAGE_PMD_NR, 0);
+	expect_traced(test, &traced, 1, stale_pmd, HPAGE_PMD_NR,
+		      MIGRATE_SPLIT_WHOLE, 0);
 
 	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);
 	tracepoint_synchronize_unregister();
@@ -2613,7 +2705,7 @@ static void unmapped_while_waiting(struct kunit *test)
 	unregister_trace_mm_migrate_split_pending(trace_probe, &traced);
 	tracepoint_synchronize_unregister();
 
-	expect_traced(test, &traced, 4, unlock.folio, 0, 0);
+	expect_traced(test, &traced, 4, unlock.folio, 0, MIGRATE_SPLIT_WHOLE, 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
 	KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
 	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
@@ -2622,11 +2714,12 @@ static void unmapped_while_waiting(struct kunit *test)
 
 #if BASE_MAJOR == 6 && BASE_MINOR < 12
 static void pin_probe(void *data, unsigned long pfn, unsigned int order,
-		      unsigned int nr_mapped, int result)
+		      unsigned int nr_mapped, enum migrate_split_action action,
+		      int error)
 {
 	struct folio *piece = data;
 
-	if (result == MIGRATEPAGE_SPLIT &&
+	if (action == MIGRATE_SPLIT_SPLIT &&
 	    pfn == ALIGN_DOWN(folio_pfn(piece), HPAGE_PMD_NR))
 		folio_get(piece);
 }
@@ -2762,6 +2855,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
+	KUNIT_CASE(written_while_looked_at),
 #endif
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
