@@ -79,6 +79,7 @@ class Series:
                     if n in self.glob:
                         raise Refused(f'{ch.where}: {n} is also in {self.glob[n]}.c')
                     self.glob[n] = f
+        self.own_types = set()  # changed, and used by nothing but what is changed
         self.changed = {f: self.find_changed(f) for f in files}
         for f in files:
             self.check_others(f)
@@ -124,6 +125,7 @@ class Series:
                 raise Refused(f'{cb.where}: the series changes {da.spelling}, '
                               'which the running kernel has in use')
             out.add(da.spelling)
+        self.own_types |= out
         return out
 
     def check_others(self, f):
@@ -209,7 +211,7 @@ class Livepatch:
             if ch and n not in self.s.stock[f].defs and ch.kind == 'vars' and \
                re.search(r'\b(__)?section(__)?\b', ch.text.split('=')[0]) and \
                '.discard.' not in ch.text:
-                if re.search(r'initcall|\.init\b|__param|__setup', ch.text):
+                if re.search(r'initcall|\.init\.setup|__param', ch.text):
                     raise Refused(f'{ch.where}: {n} is for boot, and no livepatch can have it')
                 yield n
 
@@ -248,7 +250,7 @@ class Livepatch:
             if at not in seen:
                 seen.add(at)
                 for r in self.s.new[at[0]].defs[at[1]].refs():
-                    todo += [t for t in self.refer(at[0], r) if t not in self.roots]
+                    todo += self.refer(at[0], r)
         for kept in (self.kept, self.extern):
             for names in kept.values():
                 names.clear()
@@ -324,6 +326,24 @@ class Livepatch:
             raise Refused('the kernel would still run what the series changes; the roots lack:\n  ' +
                           '\n  '.join(sorted(set(bad))))
 
+    def behind(self):
+        """Functions of the stock kernel that nothing but the roots gets to."""
+        out = {n for _, n in self.roots}
+        todo = [(f, n) for f in self.s.files for n in self.kept[f] if n in self.s.stock[f].defs]
+        more = True
+        while more:
+            more = False
+            for f, n in todo:
+                ch = self.s.stock[f].defs[n]
+                if n in out or not ch.static or ch.kind != 'func' or \
+                   ch.file != self.s.stock[f].main:
+                    continue
+                users = list(self.users(f, n))
+                if users and all(u.name in out for _, u in users):
+                    out.add(n)
+                    more = True
+        return out
+
     def write(self, out):
         """The files of the module."""
         for f in self.s.files:
@@ -332,6 +352,9 @@ class Livepatch:
                     o.write(self.source(f))
         with open(f'{out}/roots.h', 'w', encoding='ascii') as o:
             o.write(''.join(f'ROOT({n})\n' for _, n in sorted(self.roots)))
+        with open(f'{out}/facts', 'w', encoding='ascii') as o:
+            o.write(''.join(f'type {t}\n' for t in sorted(self.s.own_types)))
+            o.write(''.join(f'behind {n}\n' for n in sorted(self.behind())))
         with open(f'{out}/report', 'w', encoding='ascii') as o:
             o.write(self.report())
 
