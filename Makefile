@@ -14,7 +14,7 @@ ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
 export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
-export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
+export PARTIAL_THP_SEED PARTIAL_THP_SECONDS MODULE_CYCLES MODULE_LOAD_CYCLES MODULE_PARTS
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
@@ -91,6 +91,11 @@ distro-image: deps	## the distribution's unmodified kernel of that version; prin
 livepatch:	## what the series changes, for the distribution's kernel; prints its path
 	@scripts/deps module
 	@scripts/livepatch
+
+.PHONY: check-module
+check-module:	## the modules on the distribution's unmodified kernels
+	@scripts/deps module
+	@scripts/each-base check-module $(bases)
 
 .PHONY: bases
 bases: deps	## source packages there are for each base: does the series apply?

@@ -17,6 +17,7 @@
 #include <linux/utsname.h>
 
 #include "kernel.h"
+#include "unexported.h"
 
 /* Their types do not matter here, and roots that are static have no header */
 #define ROOT(name) extern char new_##name[] asm(#name);
@@ -42,11 +43,6 @@ static struct klp_patch patch = {
 	.mod = THIS_MODULE,
 	.objs = objs,
 };
-
-/* The livepatch core and ftrace do not export these. */
-extern struct list_head klp_patches;
-extern struct mutex klp_mutex;
-extern int ftrace_enabled;
 
 /* Functions can have changed without a change of the release (uname -r). */
 static int __init check_kernel(void)
