@@ -92,6 +92,11 @@ livepatch:	## what the series changes, for the distribution's kernel; prints its
 	@scripts/deps module
 	@scripts/livepatch
 
+.PHONY: deb
+deb:		## the livepatch as a Debian package with DKMS; prints its path
+	@scripts/deps deb
+	@scripts/deb
+
 .PHONY: check-module
 check-module:	## the modules on the distribution's unmodified kernels
 	@scripts/deps module
