@@ -14,7 +14,7 @@ ACCEL	?= auto
 O	?= build
 export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
 export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
-export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
+export PARTIAL_THP_SEED PARTIAL_THP_SECONDS MODULE_CYCLES MODULE_LOAD_CYCLES MODULE_PARTS
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
@@ -82,6 +82,25 @@ report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart to
 .PHONY: series
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
+
+.PHONY: distro-image
+distro-image: deps	## the distribution's unmodified kernel of that version; prints its path
+	@scripts/distro image
+
+.PHONY: livepatch
+livepatch:	## what the series changes, for the distribution's kernel; prints its path
+	@scripts/deps module
+	@scripts/livepatch
+
+.PHONY: deb
+deb:		## the livepatch as a Debian package with DKMS; prints its path
+	@scripts/deps deb
+	@scripts/deb
+
+.PHONY: check-module
+check-module:	## the modules on the distribution's unmodified kernels
+	@scripts/deps module
+	@scripts/each-base check-module $(bases)
 
 .PHONY: bases
 bases: deps	## source packages there are for each base: does the series apply?
