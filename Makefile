@@ -83,6 +83,10 @@ report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart to
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 	@scripts/export-series "$(OUT)"
 
+.PHONY: distro-image
+distro-image: deps	## the distribution's unmodified kernel of that version; prints its path
+	@scripts/distro image
+
 .PHONY: bases
 bases: deps	## source packages there are for each base: does the series apply?
 	@scripts/bases $(bases)

@@ -3,6 +3,8 @@
 # shellcheck shell=bash disable=SC2154 # lib.sh sets these
 
 new_file_dirs='mm include tools Documentation/mm'
+# modules are built beside a kernel, not in it
+module_dirs='mm/livepatch mm/watch'
 
 series_all() {
 	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches/series"
@@ -81,7 +83,7 @@ repo_new_files() {
 			while read -r f; do [ ! -f "$f" ] || echo "$f"; done)
 	else
 		(cd "$top" && find "${dirs[@]}" -type f)
-	fi | sort -u
+	fi | { grep -vE "^(${module_dirs// /|})/" || true; } | sort -u
 }
 
 not_here() {

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by what builds modules for the distribution's kernel.
+# shellcheck shell=bash disable=SC2154,SC2034 # lib.sh sets these, others use those
+
+# The source and the distribution's packages of one version: sets distro_version,
+# distro_image and distro_kdir, and SRCVERSION if the packages decide which it is.
+distro_setup() {
+	distro_version=$("$top/scripts/distro" version)
+	"$top/scripts/fetch-source" >/dev/null
+	if [ "$(cut -d' ' -f2 "$work/version")" != "$distro_version" ]; then
+		# paths depend on it
+		SRCVERSION=$distro_version exec "$0" "$@"
+	fi
+	distro_image=$("$top/scripts/distro" image)
+	distro_kdir=$("$top/scripts/distro" kdir)
+}
+
+# distro_make <directory of the module> [make argument...]
+# The compiler is the one that the headers name. BTF of modules wants pahole, and is
+# of no use to anybody who has not got the kernel's.
+distro_make() {
+	local dir=$1 cc
+	shift
+	# shellcheck disable=SC2016 # a variable of make
+	cc=$(printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -)
+	command -v "${cc##* }" >/dev/null 2>&1 ||
+		die "the headers of $distro_version want ${cc##* }; install it (apt-get install ${cc##*-linux-gnu-})"
+	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT -u KDIR \
+		make -j"$jobs" -C "$distro_kdir" M="$dir" CONFIG_DEBUG_INFO_BTF_MODULES= "$@"
+}
