@@ -12,7 +12,7 @@ TREE	?= patched
 CONFIG	?= test
 ACCEL	?= auto
 O	?= build
-export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
+export BASE TREE CONFIG KSRC KDIR SRCVERSION O ACCEL V J STEP OUT
 export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS
 
@@ -86,6 +86,10 @@ series: deps	## OUT=dir: the series as mails for git am, with your sign-off
 .PHONY: distro-image
 distro-image: deps	## the distribution's unmodified kernel of that version; prints its path
 	@scripts/distro image
+
+.PHONY: watch
+watch: deps	## the module that tells whether it concerns you; prints its path
+	@scripts/module/watch
 
 .PHONY: bases
 bases: deps	## source packages there are for each base: does the series apply?
