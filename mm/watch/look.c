@@ -34,8 +34,11 @@
 #pragma pop_macro("spin_lock_irqsave")
 #pragma pop_macro("spin_unlock_irqrestore")
 
-/* A page may have to be looked at by itself: so many for each folio of max_walk */
-#define PAGES_PER_WALK		32
+/*
+ * Pages of folios that wait to be split, which may have to be looked at one by one:
+ * 512 MiB are a millisecond or so with preemption off, for a call that takes seconds.
+ */
+#define MAX_PAGES		131072
 
 unsigned int max_walk = 4096;
 module_param(max_walk, uint, 0644);
@@ -163,14 +166,14 @@ static void add_up(struct watch_look *look)
  * @trace: Emit an event for each folio that waits to be split.
  *
  * Looks at @max_walk folios at most, and at the pages of those that wait to be split
- * until they are too many.
+ * until these are MAX_PAGES.
  *
  * Context: The folios are isolated.  Does not sleep, takes no lock.
  */
 void watch_list(struct list_head *list, struct watch_look *look, bool trace)
 {
 	unsigned int walk = READ_ONCE(max_walk), folios = 0;
-	unsigned long budget = (unsigned long)walk * PAGES_PER_WALK;
+	unsigned long budget = MAX_PAGES;
 	struct watch_tally *t = NULL;
 	struct folio *folio;
 

@@ -16,6 +16,7 @@
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/tracepoint.h>
+#include <linux/uaccess.h>
 #include <trace/events/migrate.h>
 
 #include "watch.h"
@@ -129,6 +130,7 @@ static void see_result(WATCH_RESULT_PROTO)
 	struct open_call *c = innermost();
 	struct watch_look left;
 
+	watch_ended(watch_reason(reason));
 	if (!c)
 		return;
 	if (c->inner) {
@@ -215,6 +217,20 @@ static void find_tracepoint(struct tracepoint *tp, void *data)
 		fix_tp = tp;
 }
 
+/* With kernel.ftrace_enabled=0 registering succeeds, and nothing is ever called. */
+static bool is_armed(void)
+{
+#ifdef CONFIG_X86
+	u8 opcode;
+
+	/* a call of ftrace's, or a breakpoint */
+	return copy_from_kernel_nofault(&opcode, probe.addr, sizeof(opcode)) ||
+	       opcode == 0xe8 || opcode == 0xcc;
+#else
+	return true;
+#endif
+}
+
 static int __init watch_init(void)
 {
 	int ret;
@@ -248,9 +264,16 @@ static int __init watch_init(void)
 		       ret);
 		goto notifier;
 	}
+	if (!is_armed()) {
+		pr_err("the probe of " PROBED "() is not called; set kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1\n");
+		ret = -EAGAIN;
+		goto kprobe;
+	}
 	watch_show_init();
 	return 0;
 
+kprobe:
+	unregister_kprobe(&probe);
 notifier:
 	unregister_tracepoint_module_notifier(&modules_nb);
 tracepoints:

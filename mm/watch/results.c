@@ -121,12 +121,12 @@ static void count(int nid, int reason, enum watch_count what, u64 n)
 void watch_seen(int reason, const struct watch_look *look)
 {
 	const struct watch_tally *t;
+	int nid;
 
 	/* A call is counted where the first folio is. */
-	if (look->nr) {
-		count(look->node[0].nid, reason, WATCH_CALLS, 1);
-		count(look->node[0].nid, reason, WATCH_CUT, look->cut);
-	}
+	nid = look->nr ? look->node[0].nid : first_memory_node;
+	count(nid, reason, WATCH_CALLS, 1);
+	count(nid, reason, WATCH_CUT, look->cut);
 	for (t = look->node; t < look->node + look->nr; t++) {
 		count(t->nid, reason, WATCH_FOLIOS, t->folios);
 		count(t->nid, reason, WATCH_PAGES, t->pages);
@@ -139,6 +139,17 @@ void watch_seen(int reason, const struct watch_look *look)
 		count(t->nid, reason, WATCH_MAPPED, t->mapped);
 		count(t->nid, reason, WATCH_UNMAPPED, t->unmapped);
 	}
+}
+
+/**
+ * watch_ended - Count a call that ended, seen before or not.
+ * @reason: That of the call, by watch_reason().
+ *
+ * Context: preemption is off.
+ */
+void watch_ended(int reason)
+{
+	count(first_memory_node, reason, WATCH_ENDED, 1);
 }
 
 static const struct watch_tally *tally_on(const struct watch_look *look, int nid)
@@ -353,6 +364,7 @@ static void fill(struct watch_figures *f, const struct watch_counts *now,
 		}
 	}
 	f->calls = d[WATCH_CALLS];
+	f->ended = d[WATCH_ENDED];
 	f->seen_kib = PAGES_TO_KIB(d[WATCH_PAGES]);
 	f->queued = d[WATCH_PARTIAL] + d[WATCH_WHOLE];
 	f->failed = d[WATCH_FAILED];

@@ -20,6 +20,7 @@ static const struct column {
 	bool pages;
 } columns[] = {
 	{ "calls",		WATCH_CALLS },
+	{ "ended",		WATCH_ENDED },
 	{ "cut_short",		WATCH_CUT },
 	{ "folios",		WATCH_FOLIOS },
 	{ "seen_kib",		WATCH_PAGES, true },

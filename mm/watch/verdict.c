@@ -83,6 +83,12 @@ static void add_folios(struct line *l, u64 n)
 	add(l, "%llu huge page%s", (unsigned long long)n, n == 1 ? "" : "s");
 }
 
+/* Some are on their way when the watch begins. */
+static bool blind(const struct watch_figures *f)
+{
+	return f->ended > 2 * f->calls + 4;
+}
+
 static bool bad(const struct watch_figures *f)
 {
 	return f->lost_kib || f->keep_kib;
@@ -180,7 +186,13 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 	struct line l = { .buf = buf, .size = size };
 	const struct watch_figures *all = &r->all, *hour = &r->hour;
 
-	if (bad(hour)) {
+	if (blind(hour)) {
+		add(&l, "blind: %llu of %llu migrations in ",
+		    (unsigned long long)(hour->ended - hour->calls),
+		    (unsigned long long)hour->ended);
+		add_period(&l, hour);
+		add(&l, " went by unseen; set kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1");
+	} else if (bad(hour)) {
 		add_bad(&l, hour);
 		add_fix(&l, hour, r->fixed);
 	} else {

@@ -16,6 +16,7 @@ typedef uint64_t u64;
  * struct watch_figures - What happened in some time
  * @secs: The time.
  * @calls: Calls of migrate_pages().
+ * @ended: Calls that ended, by the kernel's own word.
  * @seen_kib: Memory on their lists.
  * @queued: Folios that waited to be split.
  * @failed: Those of them that could not be migrated.
@@ -32,6 +33,7 @@ typedef uint64_t u64;
 struct watch_figures {
 	u64 secs;
 	u64 calls;
+	u64 ended;
 	u64 seen_kib;
 	u64 queued;
 	u64 failed;

@@ -16,6 +16,7 @@ struct seq_file;
 /* What is counted for each node and reason; watch_count_names has the words. */
 enum watch_count {
 	WATCH_CALLS,
+	WATCH_ENDED,
 	WATCH_CUT,
 	WATCH_FOLIOS,
 	WATCH_PAGES,
@@ -103,6 +104,7 @@ int watch_results_init(void);
 void watch_results_exit(void);
 int watch_reason(int reason);
 void watch_seen(int reason, const struct watch_look *look);
+void watch_ended(int reason);
 void watch_result(int reason, const struct watch_look *before,
 		  const struct watch_look *left,
 		  const struct watch_outcome *outcome,
