@@ -160,6 +160,32 @@ static void add_up(struct watch_look *look)
 }
 
 /**
+ * watch_small - Is a list nothing but small folios of one node?
+ * @list: The list.
+ * @nid: That node.
+ *
+ * Most lists are, and of those of NUMA balancing and compaction there are many.
+ *
+ * Context: as watch_list().
+ * Return: how many there are, or 0 if it has to be looked at by watch_list().
+ */
+unsigned int watch_small(struct list_head *list, int *nid)
+{
+	unsigned int walk = READ_ONCE(max_walk), folios = 0;
+	struct folio *folio;
+
+	list_for_each_entry(folio, list, lru) {
+		if (!folios)
+			*nid = folio_nid(folio);
+		else if (folio_nid(folio) != *nid)
+			return 0;
+		if (folio_test_large(folio) || folios++ == walk)
+			return 0;
+	}
+	return folios;
+}
+
+/**
  * watch_list - Look at the folios of a list.
  * @list: The list.
  * @look: What there is.

@@ -83,30 +83,33 @@ static struct open_call *open_call(void)
 	return NULL;
 }
 
-static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
+/* A call with nothing on its list that has to be followed */
+static void pass_by(unsigned long sp)
 {
-	struct list_head *list = (void *)regs_get_kernel_argument(regs, 0);
-	int reason = watch_reason(regs_get_kernel_argument(regs, 5));
-	unsigned long sp = kernel_stack_pointer(regs);
+	struct open_call *outer = innermost();
+
+	if (outer && outer->sp > sp)
+		outer->inner++;
+}
+
+static noinline void look_at_list(struct list_head *list, int reason, unsigned long sp)
+{
 	struct open_call *c, *outer;
 	struct watch_look look;
 
 	watch_list(list, &look, trace_mm_migrate_split_pending_enabled());
 	watch_seen(reason, &look);
-
+	if (!look.total.queued && !look.cut) {
+		pass_by(sp);
+		return;
+	}
 	/* A call whose end was not seen is not there any more if it was no further down. */
 	while ((outer = innermost()) && outer->sp <= sp)
 		close_call(outer);
-	if (!look.total.queued && !look.cut) {
-		if (outer)
-			outer->inner++;
-		return 0;
-	}
 	c = open_call();
 	if (!c) {
-		if (outer)
-			outer->inner++;
-		return 0;
+		pass_by(sp);
+		return;
 	}
 	c->sp = sp;
 	c->list = list;
@@ -115,6 +118,23 @@ static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
 	c->given = 0;
 	c->fixed = false;
 	c->look = look;
+}
+
+static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
+{
+	struct list_head *list = (void *)regs_get_kernel_argument(regs, 0);
+	int reason = watch_reason(regs_get_kernel_argument(regs, 5));
+	unsigned long sp = kernel_stack_pointer(regs);
+	unsigned int folios;
+	int nid;
+
+	folios = watch_small(list, &nid);
+	if (folios) {
+		watch_seen_small(reason, nid, folios);
+		pass_by(sp);
+	} else {
+		look_at_list(list, reason, sp);
+	}
 	return 0;
 }
 NOKPROBE_SYMBOL(enter_migrate_pages);

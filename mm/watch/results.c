@@ -105,10 +105,28 @@ int watch_reason(int reason)
 	return reason >= 0 && reason < MR_TYPES ? reason : MR_TYPES;
 }
 
+/* In the task that migrates, with preemption off: nobody comes in between. */
 static void count(int nid, int reason, enum watch_count what, u64 n)
 {
 	if (n)
-		this_cpu_add(counts[nid]->v[reason][what], n);
+		this_cpu_ptr(counts[nid])->v[reason][what] += n;
+}
+
+/**
+ * watch_seen_small - Count a list that has nothing but small folios of one node.
+ * @reason: That of the call, by watch_reason().
+ * @nid: The node.
+ * @folios: How many.
+ *
+ * Context: preemption is off.
+ */
+void watch_seen_small(int reason, int nid, unsigned int folios)
+{
+	u64 *v = this_cpu_ptr(counts[nid])->v[reason];
+
+	v[WATCH_CALLS]++;
+	v[WATCH_FOLIOS] += folios;
+	v[WATCH_PAGES] += folios;
 }
 
 /**
@@ -124,7 +142,7 @@ void watch_seen(int reason, const struct watch_look *look)
 	int nid;
 
 	/* A call is counted where the first folio is. */
-	nid = look->nr ? look->node[0].nid : first_memory_node;
+	nid = look->nr ? look->node[0].nid : numa_node_id();
 	count(nid, reason, WATCH_CALLS, 1);
 	count(nid, reason, WATCH_CUT, look->cut);
 	for (t = look->node; t < look->node + look->nr; t++) {
@@ -142,14 +160,14 @@ void watch_seen(int reason, const struct watch_look *look)
 }
 
 /**
- * watch_ended - Count a call that ended, seen before or not.
+ * watch_ended - Count a call that ended, seen before or not, where it ran.
  * @reason: That of the call, by watch_reason().
  *
  * Context: preemption is off.
  */
 void watch_ended(int reason)
 {
-	count(first_memory_node, reason, WATCH_ENDED, 1);
+	this_cpu_ptr(counts[numa_node_id()])->v[reason][WATCH_ENDED]++;
 }
 
 static const struct watch_tally *tally_on(const struct watch_look *look, int nid)

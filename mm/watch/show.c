@@ -112,7 +112,8 @@ static int nodes_show(struct seq_file *m, void *unused)
 	show_head(m, "node reason");
 	for_each_online_node(nid) {
 		for (reason = 0; reason < WATCH_REASONS; reason++) {
-			if (!watch_read(nid, reason, WATCH_FOLIOS))
+			if (!watch_read(nid, reason, WATCH_FOLIOS) &&
+			    !watch_read(nid, reason, WATCH_ENDED))
 				continue;
 			seq_printf(m, "%d %s", nid, watch_reason_names[reason]);
 			show_row(m, nid, reason);

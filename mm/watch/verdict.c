@@ -123,6 +123,10 @@ static void add_fix(struct line *l, const struct watch_figures *f, bool fixed)
 {
 	if (fixed) {
 		add(l, "; the fix is there now");
+		if (f->given_kib) {
+			add(l, " and gave back ");
+			add_size(l, f->given_kib);
+		}
 		return;
 	}
 	add(l, "; the fix would have ");
@@ -159,6 +163,12 @@ static void add_good(struct line *l, const struct watch_report *r)
 	}
 	add(l, "nothing lost in ");
 	add_period(l, f);
+	if (bad(&r->all)) {
+		add(l, ", but ");
+		add_bad(l, &r->all);
+		add_fix(l, &r->all, false);
+		return;
+	}
 	if (r->all.failed) {
 		add(l, "; times that a partially mapped huge page could not be migrated: %llu",
 		    (unsigned long long)r->all.failed);
@@ -198,7 +208,7 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 	} else {
 		add_good(&l, r);
 	}
-	if (bad(all) && all->secs > hour->secs &&
+	if (bad(hour) && all->secs > hour->secs &&
 	    (all->lost_kib > hour->lost_kib || all->keep_kib > hour->keep_kib)) {
 		add(&l, " (");
 		add_bad(&l, all);

@@ -96,6 +96,7 @@ struct watch_outcome {
 
 /* look.c */
 extern unsigned int max_walk;
+unsigned int watch_small(struct list_head *list, int *nid);
 void watch_list(struct list_head *list, struct watch_look *look, bool trace);
 
 /* results.c */
@@ -104,6 +105,7 @@ int watch_results_init(void);
 void watch_results_exit(void);
 int watch_reason(int reason);
 void watch_seen(int reason, const struct watch_look *look);
+void watch_seen_small(int reason, int nid, unsigned int folios);
 void watch_ended(int reason);
 void watch_result(int reason, const struct watch_look *before,
 		  const struct watch_look *left,

@@ -3,7 +3,10 @@
  * Migrate THPs of one shape, for the test of mm/watch, and say what is known of them.
  * usage: watch-load <shape> <call> <THPs> [pinned|again]
  *        watch-load heap <MiB> <seed>: a heap with many small holes, and move_pages(2)
- *        watch-load loop <seconds>: all shapes to and fro, with checked contents
+ *        watch-load cost: instructions of calls that meet no queued folio; needs QEMU's
+ *        -icount shift=0, where the TSC counts them
+ *        watch-load loop <seconds>: all shapes to and fro, with checked contents; ends
+ *        when there is /tmp/stop, or then
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -131,7 +134,7 @@ static int loop(unsigned int seconds)
 	time_t end = time(NULL) + seconds;
 	unsigned long rounds = 0;
 
-	while (time(NULL) < end) {
+	while (time(NULL) < end && access("/tmp/stop", F_OK)) {
 		enum pthp_shape shape = rounds % PTHP_NR_SHAPES;
 		const char *missing;
 		struct pthp r;
@@ -154,6 +157,65 @@ static int loop(unsigned int seconds)
 	return rounds ? 0 : fail("no round");
 }
 
+static inline uint64_t now(void)
+{
+	uint32_t lo, hi;
+
+	asm volatile("rdtsc" : "=a" (lo), "=d" (hi) : : "memory");
+	return (uint64_t)hi << 32 | lo;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* @bytes to and fro by mbind(2), or @calls pages by move_pages(2) one by one */
+static int cost(const char *what, size_t bytes, int advice, unsigned int calls)
+{
+	uint64_t t[9];
+	unsigned int i, j;
+	char *mem;
+
+	mem = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		return fail("no memory");
+	mem = (char *)(((uintptr_t)mem + bytes - 1) & ~(bytes - 1));
+	if (madvise(mem, bytes, advice))
+		return fail("madvise");
+	pthp_prefer_node(nodes[0]);
+	memset(mem, 1, bytes);
+	for (i = 0; i < 10; i++) {
+		int to = nodes[!(i & 1)], status;
+		uint64_t start = now();
+
+		for (j = 0; j < calls; j++) {
+			void *addr = mem + j * psize();
+
+			syscall(__NR_move_pages, 0, 1, &addr, &to, &status, MPOL_MF_MOVE);
+		}
+		if (!calls)
+			pthp_mbind(mem, bytes, to, MPOL_MF_MOVE);
+		/* the first one warms up */
+		if (i)
+			t[i - 1] = now() - start;
+	}
+	qsort(t, 9, sizeof(*t), by_size);
+	printf("COST %s instr=%llu\n", what, (unsigned long long)t[4]);
+	munmap(mem, bytes);
+	return 0;
+}
+
+static int costs(void)
+{
+	return cost("whole_thps", 16 << 20, MADV_HUGEPAGE, 0) ||
+	       cost("base_pages", 16 << 20, MADV_NOHUGEPAGE, 0) ||
+	       cost("page_by_page", 1 << 20, MADV_NOHUGEPAGE, 256);
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -162,6 +224,8 @@ int main(int argc, char **argv)
 	pthp_balancing(0);
 	if (argc == 4 && !strcmp(argv[1], "heap"))
 		return heap(atoi(argv[2]), atoi(argv[3]));
+	if (argc == 2 && !strcmp(argv[1], "cost"))
+		return costs();
 	if (argc == 3 && !strcmp(argv[1], "loop"))
 		return loop(atoi(argv[2]));
 	if (argc == 4 || argc == 5)
