@@ -310,12 +310,13 @@ static void __exit watch_exit(void)
 {
 	/* Waits for those that are in it */
 	unregister_kprobe(&probe);
+	/* The last word is still about what is there. */
+	watch_show_exit();
 	unregister_tracepoint_module_notifier(&modules_nb);
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
 	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);
 	tracepoint_synchronize_unregister();
-	watch_show_exit();
 	watch_results_exit();
 }
 

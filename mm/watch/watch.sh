@@ -3,7 +3,7 @@
 # Does the migration of partially mapped huge pages concern this machine?  Without a
 # module, for kernels that split such pages to base pages, as 6.12 does: a function
 # probe on what unmaps a folio for a split, and the event at the end of a migration.
-# usage: watch.sh [seconds]; as root.  The last line is the verdict.
+# usage: watch.sh [seconds]; as root.  The line it prints is the verdict.
 #        watch.sh --verdict: only that, of figures on standard input, for its test
 set -u
 t=/sys/kernel/tracing
@@ -110,13 +110,13 @@ end() {
 }
 trap end EXIT
 trap exit INT TERM
-# flags & 4: TTU_SPLIT_HUGE_PMD, as only splits do it
+# TTU_RMAP_LOCKED and TTU_SYNC: only splits ask for both
 echo "f:$name/split try_to_migrate nr=folio->_nr_pages_mapped.counter pages=folio->_folio_nr_pages flags=flags" \
 	>>$t/dynamic_events 2>/dev/null ||
 	die "this kernel cannot probe functions by the names of their arguments (CONFIG_FPROBE_EVENTS, CONFIG_PROBE_EVENTS_BTF_ARGS); use the module (make watch)"
 mkdir $i || die "cannot make $i"
 m=$i/events/migrate/mm_migrate_pages
-echo 'flags & 4 && pages > 1' >$i/events/$name/split/filter &&
+echo 'flags & 128 && flags & 16 && pages > 1' >$i/events/$name/split/filter &&
 	echo 'large_folio_split > 0' >$m/filter &&
 	echo 'hist:keys=reason:vals=succeeded,failed' >$m/trigger &&
 	echo 1 >$i/events/$name/split/enable && echo 1 >$m/enable && ready=1
@@ -128,21 +128,18 @@ sleep "$seconds"
 lost=$(cat $i/per_cpu/cpu*/stats | awk '/^overrun:/ { n += $2 } END { print n + 0 }')
 [ "$lost" = 0 ] || echo "watch.sh: $lost events were lost, so there is more; watch for a shorter time" >&2
 kib=$(($(getconf PAGESIZE 2>/dev/null || echo 4096) / 1024))
-{
-	echo "all.secs $seconds"
-	echo "hour.secs $seconds"
-	[ -z "$fixed" ] || echo "fixed 1"
-	# a line for each reason: { reason: 4 } hitcount: 9 succeeded: 4096 failed: 0
-	awk -v kib=$kib '/^{ reason:/ {
+# a line for each reason: { reason: 4 } hitcount: 9 succeeded: 4096 failed: 0
+calls=$(awk -v kib=$kib '/^[{] reason:/ {
 			for (n = 1; n < NF; n++) {
 				if ($n == "hitcount:") calls += $(n + 1)
 				if ($n ~ /^(succeeded|failed):$/) pages += $(n + 1)
 			}
 		}
-		END { print "all.calls", calls + 0; print "hour.calls", calls + 0; print "hour.seen_kib", pages * kib }' $m/hist
-	# The splits of a task before the end of its migration belong to that: the last of
-	# them, as it may have split others for reclaim.
-	awk -v kib=$kib -v fixed="$fixed" '
+		END { print "all.calls", calls + 0; print "hour.calls", calls + 0
+			print "hour.seen_kib", pages * kib }' $m/hist) || die "cannot read $m/hist"
+# The splits of a task before the end of its migration belong to that: the last of
+# them, as it may have split others for reclaim.
+splits=$(awk -v kib=$kib -v fixed="$fixed" '
 	BEGIN { ENTIRELY_MAPPED = 8388608
 		word["compaction"] = "compaction"; word["mempolicy_mbind"] = "mbind(2)"
 		word["syscall_or_cpuset"] = "move_pages(2), migrate_pages(2) or cpusets"
@@ -158,7 +155,7 @@ kib=$(($(getconf PAGESIZE 2>/dev/null || echo 4096) / 1024))
 	{ pid = $0; sub(/ *\[[0-9]*\].*/, "", pid); sub(/.*-/, "", pid) }
 	/: split: / { k = ++nr[pid]; mapped[pid, k] = value(" nr") + 0; pages[pid, k] = value(" pages") + 0; next }
 	/: mm_migrate_pages: / {
-		reason = value("reason"); n = value("large_folio_split") + 0
+		reason = value("reason"); n = value("nr_split") + 0
 		for (k = nr[pid]; k > 0 && n > 0; k--) {
 			p = pages[pid, k]; m = mapped[pid, k]; n--
 			shattered++
@@ -173,5 +170,5 @@ kib=$(($(getconf PAGESIZE 2>/dev/null || echo 4096) / 1024))
 		print "hour.shattered", shattered; print "hour.shattered_whole", whole + 0
 		print "hour.base_kib", base * kib; print "hour.keep_kib", base * kib
 		print "hour.by", (top in word ? word[top] : top); if (reasons > 1) print "hour.others 1"
-	}' $i/trace
-} | verdict
+	}' $i/trace) || die "cannot read $i/trace"
+printf '%s\n' "all.secs $seconds" "hour.secs $seconds" ${fixed:+"fixed 1"} "$calls" "$splits" | verdict
