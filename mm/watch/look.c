@@ -20,9 +20,10 @@
  * lock would only say which of the two came first.  Reading the list head is safe, as
  * the folio stays, and nothing that it points to is looked at.
  */
-#define get_deferred_split_queue(folio)			((struct deferred_split *)NULL)
+#define get_deferred_split_queue(folio)			\
+	({ (void)(folio); (struct deferred_split *)NULL; })
 #define folio_lock_split_queue(folio, flags)		\
-	({ *(flags) = 0; (struct deferred_split *)NULL; })
+	({ (void)(folio); *(flags) = 0; (struct deferred_split *)NULL; })
 #define unlock_split_queue(queue, flags)		((void)(queue), (void)(flags))
 #pragma push_macro("spin_lock_irqsave")
 #pragma push_macro("spin_unlock_irqrestore")

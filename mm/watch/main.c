@@ -65,6 +65,7 @@ static struct open_call *innermost(void)
 
 static void close_call(struct open_call *c)
 {
+	/* Whoever takes it next finds it as it was left. */
 	smp_store_release(&c->task, NULL);
 	atomic_dec(&nr_open);
 }
@@ -137,6 +138,7 @@ static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
 	}
 	return 0;
 }
+
 NOKPROBE_SYMBOL(enter_migrate_pages);
 
 static struct kprobe probe = {

@@ -182,7 +182,11 @@ static const struct watch_tally *tally_on(const struct watch_look *look, int nid
 	return &none;
 }
 
-#define GONE(t, l, what) ((t)->what > (l)->what ? (t)->what - (l)->what : 0)
+/* @was before and @left after the call; others may have come to it meanwhile */
+static unsigned long gone_of(unsigned long was, unsigned long left)
+{
+	return was > left ? was - left : 0;
+}
 
 /*
  * What became of the folios that are not on the list any more: @split of @gone were
@@ -193,18 +197,21 @@ static unsigned long result_on(int reason, const struct watch_tally *t,
 			       const struct watch_tally *l, unsigned long split,
 			       unsigned long gone)
 {
-	unsigned long partial = GONE(t, l, partial), whole = GONE(t, l, whole);
-	unsigned long base = GONE(t, l, mapped) + GONE(t, l, whole_pages);
+	unsigned long partial = gone_of(t->partial, l->partial);
+	unsigned long whole = gone_of(t->whole, l->whole);
+	unsigned long base = gone_of(t->mapped, l->mapped) +
+			     gone_of(t->whole_pages, l->whole_pages);
 	unsigned long lost;
 
 	if (!gone)
 		return 0;
-	lost = mult_frac(GONE(t, l, unmapped), gone - split, gone);
+	lost = mult_frac(gone_of(t->unmapped, l->unmapped), gone - split, gone);
 	count(t->nid, reason, WATCH_LOST, lost);
 	count(t->nid, reason, WATCH_SHATTERED, mult_frac(partial + whole, split, gone));
 	count(t->nid, reason, WATCH_SHATTERED_WHOLE, mult_frac(whole, split, gone));
 	count(t->nid, reason, WATCH_BASE, mult_frac(base, split, gone));
-	count(t->nid, reason, WATCH_KEEP, mult_frac(GONE(t, l, keep), split, gone));
+	count(t->nid, reason, WATCH_KEEP,
+	      mult_frac(gone_of(t->keep, l->keep), split, gone));
 	return lost;
 }
 
@@ -253,8 +260,8 @@ void watch_result(int reason, const struct watch_look *before,
 		return;
 	if (before->nr == 1)
 		event.seen.nid = before->node[0].nid;
-	gone = GONE(&before->total, &left->total, partial) +
-	       GONE(&before->total, &left->total, whole);
+	gone = gone_of(before->total.partial, left->total.partial) +
+	       gone_of(before->total.whole, left->total.whole);
 	split = min(outcome->split, gone);
 
 	for (t = before->node; t < before->node + before->nr; t++) {

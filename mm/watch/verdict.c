@@ -9,6 +9,7 @@
 #else
 #include <stdarg.h>
 #include <stdio.h>
+#define __printf(a, b)	__attribute__((format(printf, a, b)))
 #define div_u64(n, d)	((n) / (d))
 #endif
 
@@ -21,8 +22,7 @@ struct line {
 	size_t len;
 };
 
-__attribute__((format(printf, 2, 3)))
-static void add(struct line *l, const char *fmt, ...)
+static __printf(2, 3) void add(struct line *l, const char *fmt, ...)
 {
 	va_list args;
 	int n;

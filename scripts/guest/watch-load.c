@@ -5,7 +5,7 @@
  *        watch-load heap <MiB> <seed>: a heap with many small holes, and move_pages(2)
  *        watch-load cost: instructions of calls that meet no queued folio; needs QEMU's
  *        -icount shift=0, where the TSC counts them
- *        watch-load loop <seconds>: all shapes to and fro, with checked contents; ends
+ *        watch-load loop <seconds>: all shapes back and forth, with checked contents; ends
  *        when there is /tmp/stop, or then
  */
 #include <signal.h>
@@ -172,7 +172,7 @@ static int by_size(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-/* @bytes to and fro by mbind(2), or @calls pages by move_pages(2) one by one */
+/* @bytes back and forth by mbind(2), or @calls pages by move_pages(2) one by one */
 static int cost(const char *what, size_t bytes, int advice, unsigned int calls)
 {
 	uint64_t t[9];

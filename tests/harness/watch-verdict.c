@@ -27,7 +27,8 @@ static int set(struct watch_figures *f, const char *name, const char *value)
 	unsigned int i;
 
 	if (!strcmp(name, "by") && used < 2) {
-		f->by = strcpy(words[used++], value);
+		snprintf(words[used], sizeof(words[used]), "%s", value);
+		f->by = words[used++];
 		return 0;
 	}
 	if (!strcmp(name, "others")) {
