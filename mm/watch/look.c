@@ -41,6 +41,9 @@
  */
 #define MAX_PAGES		131072
 
+/* Beyond that the look takes too long for a probe. */
+#define MAX_MAX_WALK		(1u << 20)
+
 unsigned int max_walk = 4096;
 module_param(max_walk, uint, 0644);
 MODULE_PARM_DESC(max_walk, "folios of a list that are looked at (4096)");
@@ -88,6 +91,11 @@ static unsigned long pages_to_keep(struct folio *folio)
 	/* It splits to nothing but base pages. */
 	return 0;
 #endif
+}
+
+static unsigned int walk_limit(void)
+{
+	return clamp(READ_ONCE(max_walk), 1u, MAX_MAX_WALK);
 }
 
 static unsigned long pages_of_whole(struct folio *folio)
@@ -172,7 +180,7 @@ static void add_up(struct watch_look *look)
  */
 unsigned int watch_small(struct list_head *list, int *nid)
 {
-	unsigned int walk = READ_ONCE(max_walk), folios = 0;
+	unsigned int walk = walk_limit(), folios = 0;
 	struct folio *folio;
 
 	list_for_each_entry(folio, list, lru) {
@@ -199,7 +207,7 @@ unsigned int watch_small(struct list_head *list, int *nid)
  */
 void watch_list(struct list_head *list, struct watch_look *look, bool trace)
 {
-	unsigned int walk = READ_ONCE(max_walk), folios = 0;
+	unsigned int walk = walk_limit(), folios = 0;
 	unsigned long budget = MAX_PAGES;
 	struct watch_tally *t = NULL;
 	struct folio *folio;

@@ -282,7 +282,7 @@ static int __init watch_init(void)
 		goto tracepoints;
 	ret = register_kprobe(&probe);
 	if (ret) {
-		pr_err(PROBED "() cannot be probed (%d); the kernel needs CONFIG_KPROBES, and no lockdown\n",
+		pr_err(PROBED "() cannot be probed (%d); this needs a kernel with CONFIG_KPROBES\n",
 		       ret);
 		goto notifier;
 	}

@@ -88,7 +88,7 @@ static u64 began;
 static DEFINE_MUTEX(show_lock);			/* the four above */
 
 static struct watch_event *events;
-static u64 nr_events;
+static unsigned long nr_events;
 static DEFINE_RAW_SPINLOCK(events_lock);
 
 static void take_moment(struct work_struct *work);
@@ -278,7 +278,8 @@ void watch_result(int reason, const struct watch_look *before,
 
 	if (!before->total.queued)
 		return;
-	get_task_comm(event.comm, current);
+	/* get_task_comm() takes a lock */
+	strscpy(event.comm, current->comm, sizeof(event.comm));
 	remember(&event);
 }
 
@@ -428,7 +429,8 @@ int watch_report(struct watch_report *report)
 	m = &moments[nr_moments < MINUTES ? 0 : nr_moments % MINUTES];
 	fill(&report->hour, now, &m->counts);
 	report->hour.secs = secs - m->secs;
-	if (nr_moments > MINUTES)
+	/* It is taken a minute before or behind, and later if the machine slept. */
+	if (report->hour.secs >= 58 * 60 && report->hour.secs <= 62 * 60)
 		report->hour.secs = 60 * 60;
 	report->fixed = watch_fix_is_there();
 	mutex_unlock(&show_lock);
@@ -442,7 +444,8 @@ int watch_report(struct watch_report *report)
  */
 void watch_show_recent(struct seq_file *m)
 {
-	u64 n, end, now = ktime_get_boottime_seconds();
+	unsigned long n, end;
+	u64 now = ktime_get_boottime_seconds();
 	const unsigned int kib = PAGE_SIZE >> 10;
 	struct watch_event e;
 
