@@ -16,6 +16,7 @@
  *	around migrate_pages(): no timing is involved.
  */
 #include <kunit/test.h>
+#include <linux/delay.h>
 #include <linux/hugetlb.h>
 #include <linux/khugepaged.h>
 #include <linux/kthread.h>
@@ -1058,6 +1059,88 @@ static void whole_zeroes_move(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	expect_order(test, 0, 0, dst.nid, HPAGE_PMD_ORDER);
 	expect_zeroed(test, 0, 0, HPAGE_PMD_NR, false);
+	expect_not_isolated(test);
+}
+
+#define NR_WRITTEN 4
+
+/* Has a reference from before the folio was unmapped, and writes a little later. */
+struct late_writer {
+	struct work_struct work;
+	struct task_struct *task;
+	struct folio *folio;
+	bool has_ref;
+};
+
+static void late_write_fn(struct work_struct *work)
+{
+	struct late_writer *w = container_of(work, struct late_writer, work);
+	int i;
+
+	/* The first pages are looked at first; to look at all takes far longer. */
+	for (i = 0; i < 10000 && folio_mapped(w->folio); i++)
+		udelay(10);
+	udelay(30);
+	for (i = 0; i < NR_WRITTEN; i++)
+		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
+	folio_put(w->folio);
+}
+
+/* A page is about to be unmapped: until then, anybody can have a reference. */
+static void late_writer_probe(void *data, unsigned long addr, unsigned long pte,
+			      int order)
+{
+	struct late_writer *w = data;
+
+	if (current != w->task || w->has_ref)
+		return;
+	w->has_ref = true;
+	folio_get(w->folio);
+	queue_work_on(cpumask_any_but(cpu_online_mask, smp_processor_id()),
+		      system_wq, &w->work);
+}
+
+/*
+ * C8, C11: what is written by a reference while the contents are looked at is not taken
+ * for zeroes, even if the reference has gone when the folio is split.
+ * Stock looks afterwards.
+ */
+static void written_while_looked_at(struct kunit *test)
+{
+	struct late_writer w = { .task = current };
+	struct dst dst = dst_init();
+	unsigned long word;
+	LIST_HEAD(list);
+	int i, tries = 20;
+
+	if (num_online_cpus() == 1)
+		kunit_skip(test, "one CPU");
+
+	w.folio = thp_make(test, 0);
+	thp_zero(test, 0, 0, HPAGE_PMD_NR);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
+	isolate(test, w.folio, &list);
+	INIT_WORK_ONSTACK(&w.work, late_write_fn);
+	KUNIT_ASSERT_EQ(test, register_trace_set_migration_pte(late_writer_probe, &w),
+			0);
+	/* It fails if the writer is so late that the folio cannot be split */
+	do {
+		thp_zero(test, 0, 0, NR_WRITTEN);
+		w.has_ref = false;
+		migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+		flush_work(&w.work);
+		for (i = 0; i < NR_WRITTEN; i++) {
+			KUNIT_EXPECT_EQ(test, get_user(word,
+						       user_word(thp_addr(test, 0) +
+								 i * PAGE_SIZE)), 0);
+			KUNIT_EXPECT_NE(test, word, 0UL);
+		}
+	} while (!list_empty(&list) && --tries);
+	unregister_trace_set_migration_pte(late_writer_probe, &w);
+	tracepoint_synchronize_unregister();
+	destroy_work_on_stack(&w.work);
+	KUNIT_EXPECT_GT(test, tries, 0);
 	expect_not_isolated(test);
 }
 
@@ -2774,6 +2857,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
+	KUNIT_CASE(written_while_looked_at),
 #endif
 	KUNIT_CASE_PARAM(piece_fails, mode_gen_params),
 	KUNIT_CASE(piece_gets_all_passes),
