@@ -1080,7 +1080,8 @@ static void late_write_fn(struct work_struct *work)
 	/* The first pages are looked at first; to look at all takes far longer. */
 	for (i = 0; i < 20000 && folio_mapped(w->folio); i++)
 		udelay(5);
-	ndelay(30 * NSEC_PER_USEC);
+	for (i = 0; i < 6; i++)
+		udelay(5);
 	for (i = 0; i < NR_WRITTEN; i++)
 		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
 	folio_put(w->folio);
