@@ -12,7 +12,7 @@ TREE	?= patched
 CONFIG	?= test
 ACCEL	?= auto
 O	?= build
-export BASE TREE CONFIG KSRC SRCVERSION O ACCEL V J STEP OUT
+export BASE TREE CONFIG KSRC KDIR SRCVERSION O ACCEL V J STEP OUT
 export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS MODULE_CYCLES MODULE_LOAD_CYCLES MODULE_PARTS
 
@@ -96,6 +96,10 @@ livepatch:	## what the series changes, for the distribution's kernel; prints its
 deb:		## the livepatch as a Debian package with DKMS; prints its path
 	@scripts/deps deb
 	@scripts/deb
+
+.PHONY: watch
+watch: deps	## the module that tells whether it concerns you; prints its path
+	@scripts/module/watch
 
 .PHONY: check-module
 check-module:	## the modules on the distribution's unmodified kernels

@@ -41,7 +41,6 @@
 
 #define MAX_REPS	15
 #define MAX_FILLERS	48
-#define MEMORY		"/sys/devices/system/memory"
 #define COMPACT		"/sys/devices/system/node/node%d/compact"
 #define MTHP		"/sys/kernel/mm/transparent_hugepage/hugepages-%ukB/enabled"
 
@@ -317,26 +316,11 @@ static long flushes_of_other(void)
 
 /* ---- memory blocks ---- */
 
-static unsigned long block_pages(void)
-{
-	static unsigned long bytes;
-	FILE *f;
-
-	if (!bytes) {
-		f = fopen(MEMORY "/block_size_bytes", "r");
-		if (!f || fscanf(f, "%lx", &bytes) != 1)
-			bytes = 0;
-		if (f)
-			fclose(f);
-	}
-	return bytes / psize();
-}
-
 static long set_block(unsigned long block, const char *state)
 {
 	char path[128];
 
-	snprintf(path, sizeof(path), MEMORY "/memory%lu/state", block);
+	snprintf(path, sizeof(path), PTHP_MEMORY "/memory%lu/state", block);
 	return put(path, state);
 }
 
@@ -344,7 +328,7 @@ static long set_block(unsigned long block, const char *state)
 static bool block_moves(const struct pthp *r, unsigned long block)
 {
 	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
-	unsigned long n = block_pages(), i;
+	unsigned long n = pthp_block_pages(), i;
 	uint64_t *flags = malloc(n * sizeof(*flags));
 	bool ok = pthp_read_flags(r, block * n, flags, n);
 
@@ -365,7 +349,7 @@ static long block_of(const struct pthp *r)
 	if (!pthp_census_take(r, &c))
 		die("pages are not present");
 	for (i = 0; i < c.nr; i++) {
-		long b = c.folios[i].pfn / block_pages();
+		long b = c.folios[i].pfn / pthp_block_pages();
 
 		if (i && b != block) {
 			block = -1;
@@ -621,7 +605,7 @@ static const char *run(const struct setup *s, const struct scene *scene,
 
 	only_order(s->order);
 	if (s->caller == OFFLINE) {
-		if (!block_pages())
+		if (!pthp_block_pages())
 			return "no memory blocks";
 		block = arrange_in_block(r, s, scene);
 		if (block < 0)

@@ -22,7 +22,6 @@
 #define ZRAM_SYSFS	"/sys/block/zram0/"
 #define CGROUPFS	"/sys/fs/cgroup/"
 #define CGROUP		CGROUPFS "compare"
-#define MEMORY		"/sys/devices/system/memory"
 #define SWAP_BYTES	(64ul << 20)
 #define MAX_FILLERS	24
 #define MAX_PINS	64
@@ -428,26 +427,11 @@ bool fill_end(pid_t pid)
 static struct pthp fillers[MAX_FILLERS];
 static unsigned int nr_fillers;
 
-static unsigned long block_pages(void)
-{
-	static unsigned long bytes;
-	FILE *f;
-
-	if (!bytes) {
-		f = fopen(MEMORY "/block_size_bytes", "r");
-		if (!f || fscanf(f, "%lx", &bytes) != 1)
-			bytes = 0;
-		if (f)
-			fclose(f);
-	}
-	return bytes / psize();
-}
-
 long set_block(long block, const char *state)
 {
 	char path[128];
 
-	snprintf(path, sizeof(path), MEMORY "/memory%ld/state", block);
+	snprintf(path, sizeof(path), PTHP_MEMORY "/memory%ld/state", block);
 	return pthp_put(path, state) ? 0 : -errno;
 }
 
@@ -456,7 +440,7 @@ static long block_of(const struct pthp *r)
 {
 	/* slab, page tables, reserved */
 	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
-	unsigned long n = block_pages(), i;
+	unsigned long n = pthp_block_pages(), i;
 	struct pthp_census c;
 	uint64_t *flags;
 	long block = -1;

@@ -9,9 +9,16 @@
 
 #define NR_THPS 8
 
-static const enum pthp_shape shapes[] = {
-	PTHP_ALL, PTHP_FIRST_HALF, PTHP_THREE_QUARTERS, PTHP_CB64K,
-	PTHP_ALTERNATE, PTHP_ALL_BUT_ONE, PTHP_ONE_PAGE,
+static const struct scene {
+	enum pthp_shape shape;
+	const char *name;	/* if it is not just the shape */
+	bool again;	/* whole, mapped by PTEs, and back from the other node */
+	bool sparse;	/* one page has data, one is unmapped, the rest are zeroes */
+} scenes[] = {
+	{ PTHP_ALL }, { PTHP_FIRST_HALF }, { PTHP_THREE_QUARTERS }, { PTHP_CB64K },
+	{ PTHP_ALTERNATE }, { PTHP_ALL_BUT_ONE }, { PTHP_ONE_PAGE },
+	{ PTHP_ONE_PAGE, "sparse", .sparse = true },
+	{ PTHP_ALL, "all_by_PTEs,_again", .again = true },
 };
 
 static const enum pthp_call calls[] = { PTHP_MBIND, PTHP_MOVE_PAGES };
@@ -40,10 +47,37 @@ static unsigned long held_on(struct pthp *r, const struct pthp_census *c,
 	return held;
 }
 
-/* With @again, whole THPs mapped by PTEs that come back from the other node */
-static int show(enum pthp_shape shape, bool again, enum pthp_call call, int src,
-		int dst)
+static int zero_run(void *addr, size_t len, long arg)
 {
+	memset(addr, 0, len);
+	return 0;
+}
+
+/* What holds no data counts as unmapped: it takes no memory afterwards. */
+static int make_sparse(struct pthp *r)
+{
+	unsigned int n = 1u << r->order, page;
+
+	r->hole = PTHP_DONTNEED;
+	r->nr_mapped = 0;
+	for (page = 0; page < r->nr; page++) {
+		r->mapped[page] = pthp_shape_maps(PTHP_ONE_PAGE, page % n, n,
+						  page / n, r->seed);
+		r->nr_mapped += r->mapped[page];
+	}
+	if (pthp_walk_runs(r, false, zero_run, 0))
+		return -1;
+	for (page = n - 1; page < r->nr; page += n) {
+		if (pthp_punch_run(pthp_addr(r, page - r->mapped[page]), psize(),
+				   r->hole))
+			return -1;
+	}
+	return 0;
+}
+
+static int show(const struct scene *scene, enum pthp_call call, int src, int dst)
+{
+	enum pthp_shape shape = scene->shape;
 	unsigned long kb = psize() >> 10, copied;
 	struct pthp_census before, after;
 	struct pthp_vmstat d, start;
@@ -55,9 +89,9 @@ static int show(enum pthp_shape shape, bool again, enum pthp_call call, int src,
 	missing = pthp_alloc(&r, NR_THPS, pthp_pmd_order(), src, shape);
 	if (missing)
 		return fail(missing);
-	if (pthp_punch(&r, shape, PTHP_DONTNEED))
+	if (scene->sparse ? make_sparse(&r) : pthp_punch(&r, shape, PTHP_DONTNEED))
 		return fail("cannot unmap");
-	if (again) {
+	if (scene->again) {
 		int node = src;
 
 		if (!pthp_map_by_ptes(&r))
@@ -77,7 +111,7 @@ static int show(enum pthp_shape shape, bool again, enum pthp_call call, int src,
 	pthp_vmstat_sub(&d, &start);
 	copied = held_on(&r, &after, dst);
 
-	printf("DEMO shape=%s call=%s", again ? "all_by_PTEs,_again" :
+	printf("DEMO shape=%s call=%s", scene->name ? scene->name :
 	       pthp_shape_names[shape], pthp_call_names[call]);
 	printf(" mapped_kb=%lu copied_kb=%lu freed_kb=%ld orders=%s",
 	       r.nr_mapped * kb, copied * kb,
@@ -91,7 +125,8 @@ static int show(enum pthp_shape shape, bool again, enum pthp_call call, int src,
 		printf("# %s returned %ld\n", pthp_call_names[call], ret);
 	if (pthp_on_node(&r, dst) != r.nr_mapped)
 		return fail("not every mapped page is on the target node");
-	if (!pthp_intact(&r) || !pthp_holes_empty(&r))
+	/* What has no data there is still mapped, by the shared zero page or not. */
+	if (!pthp_intact(&r) || (!scene->sparse && !pthp_holes_empty(&r)))
 		return fail("contents were lost");
 
 	pthp_census_drop(&before);
@@ -115,12 +150,10 @@ int main(void)
 	printf("# %u THPs of %lu KiB from node %d to node %d\n", NR_THPS,
 	       (unsigned long)read_pmd_pagesize() >> 10, src, dst);
 	for (i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-		for (j = 0; j < sizeof(shapes) / sizeof(*shapes); j++) {
-			if (show(shapes[j], false, calls[i], src, dst))
+		for (j = 0; j < sizeof(scenes) / sizeof(*scenes); j++) {
+			if (show(&scenes[j], calls[i], src, dst))
 				return 1;
 		}
-		if (show(PTHP_ALL, true, calls[i], src, dst))
-			return 1;
 	}
 	return 0;
 }

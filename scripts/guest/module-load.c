@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A load for modules to come and go under: threads map THPs, unmap parts of them,
- * migrate them to and fro, and look whether each page has what was written to it.
+ * migrate them back and forth, and look whether each page has what was written to it.
  *
  * usage: module-load <threads> <file>
  *

@@ -28,24 +28,11 @@ enum migrate_split_action {
 };
 #endif
 
-#define MIGRATE_SPLIT_ACTION					\
-	EM( MIGRATE_SPLIT_WHOLE,	"whole")		\
-	EM( MIGRATE_SPLIT_SPLIT,	"split")		\
-	EM( MIGRATE_SPLIT_FAIL,		"fail")			\
-	EMe(MIGRATE_SPLIT_SEEN,		"seen")
-
 /* For user space, which does not know the numbers */
-#undef EM
-#undef EMe
-#define EM(a, b)	TRACE_DEFINE_ENUM(a);
-#define EMe(a, b)	TRACE_DEFINE_ENUM(a);
-
-MIGRATE_SPLIT_ACTION
-
-#undef EM
-#undef EMe
-#define EM(a, b)	{a, b},
-#define EMe(a, b)	{a, b}
+TRACE_DEFINE_ENUM(MIGRATE_SPLIT_WHOLE);
+TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SPLIT);
+TRACE_DEFINE_ENUM(MIGRATE_SPLIT_FAIL);
+TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SEEN);
 
 TRACE_EVENT(mm_migrate_split_pending,
 
@@ -72,7 +59,11 @@ TRACE_EVENT(mm_migrate_split_pending,
 
 	TP_printk("pfn=0x%lx order=%u nr_mapped=%u action=%s error=%d",
 		  __entry->pfn, __entry->order, __entry->nr_mapped,
-		  __print_symbolic(__entry->action, MIGRATE_SPLIT_ACTION),
+		  __print_symbolic(__entry->action,
+				   { MIGRATE_SPLIT_WHOLE, "whole" },
+				   { MIGRATE_SPLIT_SPLIT, "split" },
+				   { MIGRATE_SPLIT_FAIL, "fail" },
+				   { MIGRATE_SPLIT_SEEN, "seen" }),
 		  __entry->error)
 );
 

@@ -48,7 +48,6 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 300
 
-#define MEMORY		"/sys/devices/system/memory"
 #define CMA		"/sys/kernel/debug/cma"
 
 #define NR_THPS		96	/* as many as are made to have a block full */
@@ -120,22 +119,17 @@ static unsigned long number(const char *dir, const char *name, int numbers)
 
 /* ---- ranges ---- */
 
-static unsigned long block_pages(void)
-{
-	return number(MEMORY, "block_size_bytes", 16) / psize();
-}
-
 /* The node of a page frame, or -1 */
 static int node_of(unsigned long pfn)
 {
 	char path[128];
 	int node;
 
-	if (!block_pages())
+	if (!pthp_block_pages())
 		return -1;
 	for (node = 0; node < PTHP_MAX_NODES; node++) {
-		snprintf(path, sizeof(path), MEMORY "/memory%lu/node%d",
-			 pfn / block_pages(), node);
+		snprintf(path, sizeof(path), PTHP_MEMORY "/memory%lu/node%d",
+			 pfn / pthp_block_pages(), node);
 		if (!access(path, F_OK))
 			return node;
 	}
@@ -178,9 +172,9 @@ static void find_block(struct env *env, const char *name)
 
 	if (sscanf(name, "memory%lu", &block) != 1)
 		return;
-	snprintf(range->path, sizeof(range->path), MEMORY "/%s", name);
-	range->start = block * block_pages();
-	range->end = range->start + block_pages();
+	snprintf(range->path, sizeof(range->path), PTHP_MEMORY "/%s", name);
+	range->start = block * pthp_block_pages();
+	range->end = range->start + pthp_block_pages();
 	if (strcmp(word(range->path, "state"), "online") ||
 	    strcmp(word(range->path, "valid_zones"), "Movable") ||
 	    has_reserved(range))
@@ -213,7 +207,7 @@ static void find_area(struct env *env, const char *name)
 
 static void find_ranges(struct env *env)
 {
-	DIR *dir = opendir(env->how == OFFLINE ? MEMORY : CMA);
+	DIR *dir = opendir(env->how == OFFLINE ? PTHP_MEMORY : CMA);
 	struct dirent *entry;
 
 	while (dir && env->nr_ranges < MAX_RANGES && (entry = readdir(dir))) {

@@ -48,6 +48,7 @@
 #define PTHP_KPF_RESERVED	BIT_ULL(32)
 #define PTHP_KPF_MLOCKED	BIT_ULL(33)
 
+#define PTHP_MEMORY		"/sys/devices/system/memory"
 #define PTHP_MAX_ORDER		10
 #define PTHP_MAX_NODES		1024
 #define PTHP_MASK_LONGS		(PTHP_MAX_NODES / (8 * sizeof(unsigned long)))
@@ -193,6 +194,16 @@ static inline long pthp_get_named(const char *path, const char *name)
 }
 
 /* ---- nodes ---- */
+
+/* Pages of a memory block, which is what goes offline; 0 if nothing can */
+static inline unsigned long pthp_block_pages(void)
+{
+	char buf[32];
+
+	if (!pthp_get(PTHP_MEMORY "/block_size_bytes", buf, sizeof(buf)))
+		return 0;
+	return strtoul(buf, NULL, 16) / psize();
+}
 
 static inline void pthp_mask(unsigned long *mask, int node)
 {

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does it concern this machine that migrate_pages() treats partially mapped huge
+ * pages badly?  A kprobe looks at the list of each call, the kernel's own tracepoint
+ * at its end tells what became of it.  Nothing is changed.
+ *
+ * A call can begin another one, when it gets memory for its destinations.  Those that
+ * are open are kept by task; the last one that a task began is the first to end.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/init.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
+#include <linux/tracepoint.h>
+#include <linux/uaccess.h>
+#include <trace/events/migrate.h>
+
+#include "watch.h"
+#include "migrate_watch.h"
+
+#define PROBED		"migrate_pages"
+#define RESULT		"mm_migrate_pages"
+#define FIX		"mm_migrate_split_pending"
+
+/* Calls at a time that have something on their list to be followed */
+#define MAX_OPEN	64
+
+/* No call has the stack of another one that it was called by. */
+struct open_call {
+	struct task_struct *task;	/* NULL: not used */
+	unsigned long sp;
+	struct list_head *list;
+	int reason;
+	unsigned int inner;		/* calls within it that are not followed */
+	unsigned long given;
+	bool fixed;
+	struct watch_look look;
+};
+
+static struct open_call open_calls[MAX_OPEN];
+static atomic_t nr_open;
+static atomic_long_t nr_missed;
+
+static struct tracepoint *result_tp;
+static struct tracepoint *fix_tp;	/* of the kernel itself */
+static atomic_t nr_fixes;
+
+static struct open_call *innermost(void)
+{
+	struct open_call *c, *last = NULL;
+
+	if (!atomic_read(&nr_open))
+		return NULL;
+	/* Those of this task do not change under it, and others do not match. */
+	for (c = open_calls; c < open_calls + MAX_OPEN; c++) {
+		if (READ_ONCE(c->task) == current && (!last || c->sp < last->sp))
+			last = c;
+	}
+	return last;
+}
+
+static void close_call(struct open_call *c)
+{
+	/* Whoever takes it next finds it as it was left. */
+	smp_store_release(&c->task, NULL);
+	atomic_dec(&nr_open);
+}
+
+static struct open_call *open_call(void)
+{
+	struct open_call *c;
+
+	for (c = open_calls; c < open_calls + MAX_OPEN; c++) {
+		if (!READ_ONCE(c->task) && !cmpxchg(&c->task, NULL, current)) {
+			atomic_inc(&nr_open);
+			return c;
+		}
+	}
+	atomic_long_inc(&nr_missed);
+	return NULL;
+}
+
+/* A call with nothing on its list that has to be followed */
+static void pass_by(unsigned long sp)
+{
+	struct open_call *outer = innermost();
+
+	if (outer && outer->sp > sp)
+		outer->inner++;
+}
+
+static noinline void look_at_list(struct list_head *list, int reason, unsigned long sp)
+{
+	struct open_call *c, *outer;
+	struct watch_look look;
+
+	watch_list(list, &look, trace_mm_migrate_split_pending_enabled());
+	watch_seen(reason, &look);
+	if (!look.total.queued && !look.cut) {
+		pass_by(sp);
+		return;
+	}
+	/* A call whose end was not seen is not there any more if it was no further down. */
+	while ((outer = innermost()) && outer->sp <= sp)
+		close_call(outer);
+	c = open_call();
+	if (!c) {
+		pass_by(sp);
+		return;
+	}
+	c->sp = sp;
+	c->list = list;
+	c->reason = reason;
+	c->inner = 0;
+	c->given = 0;
+	c->fixed = false;
+	c->look = look;
+}
+
+static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
+{
+	struct list_head *list = (void *)regs_get_kernel_argument(regs, 0);
+	int reason = watch_reason(regs_get_kernel_argument(regs, 5));
+	unsigned long sp = kernel_stack_pointer(regs);
+	unsigned int folios;
+	int nid;
+
+	folios = watch_small(list, &nid);
+	if (folios) {
+		watch_seen_small(reason, nid, folios);
+		pass_by(sp);
+	} else {
+		look_at_list(list, reason, sp);
+	}
+	return 0;
+}
+
+NOKPROBE_SYMBOL(enter_migrate_pages);
+
+static struct kprobe probe = {
+	.symbol_name	= PROBED,
+	.pre_handler	= enter_migrate_pages,
+};
+
+/* Just before migrate_pages() returns: what it could not migrate is on the list. */
+static void see_result(WATCH_RESULT_PROTO)
+{
+	struct open_call *c = innermost();
+	struct watch_look left;
+
+	watch_ended(watch_reason(reason));
+	if (!c)
+		return;
+	if (c->inner) {
+		c->inner--;
+		return;
+	}
+	watch_list(c->list, &left, false);
+	watch_result(c->reason, &c->look, &left,
+		     &(struct watch_outcome){
+			.succeeded = succeeded,
+			.failed = failed,
+			.split = WATCH_RESULT_SPLIT,
+		     }, c->given, c->fixed);
+	close_call(c);
+}
+
+/* The event of the fix, in the kernel or in a livepatch: it is at work. */
+static void see_fix(void *data, unsigned long pfn, unsigned int order,
+		    unsigned int nr_mapped, enum migrate_split_action action, int error)
+{
+	struct open_call *c = innermost();
+
+	if (!c)
+		return;
+	c->fixed = true;
+	if (action == MIGRATE_SPLIT_SPLIT && nr_mapped < 1u << order)
+		c->given += (1ul << order) - nr_mapped;
+}
+
+static int on_modules_tracepoints(struct notifier_block *nb, unsigned long action,
+				  void *data)
+{
+	struct tp_module *tp_module = data;
+	struct module *mod = tp_module->mod;
+	struct tracepoint *tp;
+	unsigned int i;
+
+	if (mod == THIS_MODULE)
+		return NOTIFY_OK;
+	for (i = 0; i < mod->num_tracepoints; i++) {
+		tp = tracepoint_ptr_deref(&mod->tracepoints_ptrs[i]);
+		if (strcmp(tp->name, FIX))
+			continue;
+		if (action == MODULE_STATE_COMING) {
+			if (!tracepoint_probe_register(tp, (void *)see_fix, NULL))
+				atomic_inc(&nr_fixes);
+		} else if (!tracepoint_probe_unregister(tp, (void *)see_fix, NULL)) {
+			atomic_dec(&nr_fixes);
+			tracepoint_synchronize_unregister();
+		}
+	}
+	return NOTIFY_OK;
+}
+
+static struct notifier_block modules_nb = {
+	.notifier_call	= on_modules_tracepoints,
+};
+
+/**
+ * watch_fix_is_there - Does the kernel, or a module, have the event of the fix?
+ *
+ * Return: true if so.
+ */
+bool watch_fix_is_there(void)
+{
+	return fix_tp || atomic_read(&nr_fixes);
+}
+
+/**
+ * watch_missed - How many calls were not followed to their end?
+ *
+ * Return: their number.
+ */
+unsigned long watch_missed(void)
+{
+	return atomic_long_read(&nr_missed) + probe.nmissed;
+}
+
+static void find_tracepoint(struct tracepoint *tp, void *data)
+{
+	if (!strcmp(tp->name, RESULT))
+		result_tp = tp;
+	else if (!strcmp(tp->name, FIX))
+		fix_tp = tp;
+}
+
+/* With kernel.ftrace_enabled=0 registering succeeds, and nothing is ever called. */
+static bool is_armed(void)
+{
+#ifdef CONFIG_X86
+	u8 opcode;
+
+	/* a call of ftrace's, or a breakpoint */
+	return copy_from_kernel_nofault(&opcode, probe.addr, sizeof(opcode)) ||
+	       opcode == 0xe8 || opcode == 0xcc;
+#else
+	return true;
+#endif
+}
+
+static int __init watch_init(void)
+{
+	int ret;
+
+	/* The compiler compares the arguments. */
+	check_trace_callback_type_mm_migrate_pages(see_result);
+
+	for_each_kernel_tracepoint(find_tracepoint, NULL);
+	if (!result_tp) {
+		pr_err("this kernel has no trace event " RESULT "; it needs CONFIG_TRACEPOINTS and CONFIG_MIGRATION\n");
+		return -EOPNOTSUPP;
+	}
+	ret = watch_results_init();
+	if (ret) {
+		pr_err("no memory for the counters; try a smaller ring=\n");
+		goto free;
+	}
+	ret = tracepoint_probe_register(result_tp, (void *)see_result, NULL);
+	if (ret) {
+		pr_err("the trace event " RESULT " cannot be used (%d)\n", ret);
+		goto free;
+	}
+	if (fix_tp && tracepoint_probe_register(fix_tp, (void *)see_fix, NULL))
+		fix_tp = NULL;
+	ret = register_tracepoint_module_notifier(&modules_nb);
+	if (ret)
+		goto tracepoints;
+	ret = register_kprobe(&probe);
+	if (ret) {
+		pr_err(PROBED "() cannot be probed (%d); this needs a kernel with CONFIG_KPROBES\n",
+		       ret);
+		goto notifier;
+	}
+	if (!is_armed()) {
+		pr_err("the probe of " PROBED "() is not called; set kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1\n");
+		ret = -EAGAIN;
+		goto kprobe;
+	}
+	watch_show_init();
+	return 0;
+
+kprobe:
+	unregister_kprobe(&probe);
+notifier:
+	unregister_tracepoint_module_notifier(&modules_nb);
+tracepoints:
+	if (fix_tp)
+		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
+	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);
+	tracepoint_synchronize_unregister();
+free:
+	watch_results_exit();
+	return ret;
+}
+
+static void __exit watch_exit(void)
+{
+	/* Waits for those that are in it */
+	unregister_kprobe(&probe);
+	/* The last word is still about what is there. */
+	watch_show_exit();
+	unregister_tracepoint_module_notifier(&modules_nb);
+	if (fix_tp)
+		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
+	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);
+	tracepoint_synchronize_unregister();
+	watch_results_exit();
+}
+
+module_init(watch_init);
+module_exit(watch_exit);
+MODULE_DESCRIPTION("Does the migration of partially mapped huge pages concern this machine?");
+MODULE_LICENSE("GPL");
