@@ -13,7 +13,8 @@
  *	test's own, in each mode.  Failures are provoked by a reference held, a
  *	folio lock held, the folio put where deferred_split_scan() would have
  *	it, or a destination refused, in each case from get_new_folio() or
- *	around migrate_pages(): no timing is involved.
+ *	around migrate_pages(): no timing is involved, but in
+ *	written_while_looked_at.
  */
 #include <kunit/test.h>
 #include <linux/delay.h>
