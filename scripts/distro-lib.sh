@@ -15,6 +15,12 @@ distro_setup() {
 	distro_kdir=$("$top/scripts/distro" kdir)
 }
 
+# What uname -r says of the kernel that headers are of, which is not the version on every base.
+release_of() {
+	sed -n 's/^#define UTS_RELEASE "\(.*\)"$/\1/p' "$1/include/generated/utsrelease.h" 2>/dev/null |
+		grep .
+}
+
 # distro_make <directory of the module> [make argument...]
 # The compiler is the one that the headers name. BTF of modules wants pahole, and is
 # of no use to anybody who has not got the kernel's.
