@@ -1795,6 +1795,33 @@ static void zapped_entry_is_noticed_in_batch(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/* Split a THP into pieces of @order that are mapped, and unmap these as a split does. */
+static void pieces_unmap(struct kunit *test, unsigned int order,
+			 struct folio **piece)
+{
+	unsigned long addr = thp_addr(test, 0);
+	unsigned int i;
+
+	thp_make_split(test, 0, order);
+	for (i = 0; i < HPAGE_PMD_NR >> order; i++) {
+		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
+		folio_get(piece[i]);
+		folio_lock(piece[i]);
+		try_to_migrate(piece[i], 0);
+	}
+}
+
+/* Map them again, as a split does. */
+static void pieces_map(struct folio *first, int flags,
+		       const struct folio_split_plan *plan)
+{
+	struct anon_vma *anon_vma = folio_anon_vma(first);
+
+	anon_vma_lock_write(anon_vma);
+	remove_migration_ptes_split(first, HPAGE_PMD_NR, flags, plan);
+	anon_vma_unlock_write(anon_vma);
+}
+
 /*
  * C2: nor is one missed that is unmapped while a migration entry stands in for it
  * in a split: the piece it was in is queued.  Step by step, as there is no place in
@@ -1805,24 +1832,14 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order, hit = 7;
 	unsigned long addr = thp_addr(test, 0);
 	struct folio *piece[HPAGE_PMD_NR >> 4];
-	struct anon_vma *anon_vma;
 	unsigned int i;
 
-	thp_make_split(test, 0, order);
-	for (i = 0; i < nr; i++) {
-		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
-		folio_get(piece[i]);
-		folio_lock(piece[i]);
-		try_to_migrate(piece[i], 0);
-	}
+	pieces_unmap(test, order, piece);
 	advise(test, addr + ((hit << order) + 3) * PAGE_SIZE, PAGE_SIZE,
 	       MADV_DONTNEED);
 	KUNIT_EXPECT_FALSE(test, folio_split_deferred(piece[hit]));
 
-	anon_vma = folio_anon_vma(piece[0]);
-	anon_vma_lock_write(anon_vma);
-	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR, 0, NULL);
-	anon_vma_unlock_write(anon_vma);
+	pieces_map(piece[0], 0, NULL);
 	for (i = 0; i < nr; i++) {
 		KUNIT_EXPECT_EQ_MSG(test, folio_nr_pages_mapped(piece[i]),
 				    (1 << order) - (i == hit), "piece %u", i);
@@ -1842,8 +1859,6 @@ static void stale_plan_loses_nothing(struct kunit *test)
 	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order;
 	struct folio *piece[HPAGE_PMD_NR >> 4];
 	struct folio_split_plan plan = { .order = HPAGE_PMD_ORDER };
-	unsigned long addr = thp_addr(test, 0);
-	struct anon_vma *anon_vma;
 	unsigned int i;
 
 	plan.unmapped = kunit_kcalloc(test, BITS_TO_LONGS(HPAGE_PMD_NR),
@@ -1854,18 +1869,8 @@ static void stale_plan_loses_nothing(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, plan.data);
 	bitmap_fill(plan.unmapped, HPAGE_PMD_NR);
 
-	thp_make_split(test, 0, order);
-	for (i = 0; i < nr; i++) {
-		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
-		folio_get(piece[i]);
-		folio_lock(piece[i]);
-		try_to_migrate(piece[i], 0);
-	}
-	anon_vma = folio_anon_vma(piece[0]);
-	anon_vma_lock_write(anon_vma);
-	remove_migration_ptes_split(piece[0], HPAGE_PMD_NR,
-				    RMP_USE_SHARED_ZEROPAGE, &plan);
-	anon_vma_unlock_write(anon_vma);
+	pieces_unmap(test, order, piece);
+	pieces_map(piece[0], RMP_USE_SHARED_ZEROPAGE, &plan);
 	for (i = 0; i < nr; i++) {
 		folio_unlock(piece[i]);
 		folio_put(piece[i]);
