@@ -152,6 +152,13 @@ struct world {
 	bool changed[NR_OWNERS];	/* and which it just filled or unmapped */
 	char *mem[NR_OWNERS];
 	pid_t pids[NR_OWNERS];
+	/*
+	 * A long-term pin of movable memory holds mmap_lock, and tries until it
+	 * can isolate each page.  move_pages(2) waits for mmap_lock with pages
+	 * isolated.  If somebody waits in between to write, as munmap(2) does,
+	 * both go on forever, on any kernel.  So they exclude each other here.
+	 */
+	pthread_rwlock_t move_or_pin[NR_OWNERS];
 };
 
 static struct world *world;
@@ -637,8 +644,11 @@ static void move_some(const struct owner *o, pid_t pid, uint64_t *rng)
 		nodes[i] = to;
 		status[i] = 0;
 	}
+	if (pthread_rwlock_tryrdlock(&world->move_or_pin[o->id]))
+		return;
 	ret = syscall(__NR_move_pages, pid, n, addrs, nodes, status,
 		      rnd(rng) % 2 ? MPOL_MF_MOVE : MPOL_MF_MOVE_ALL);
+	pthread_rwlock_unlock(&world->move_or_pin[o->id]);
 	count(MOVE, 1);
 	if (ret > 0)
 		count(REFUSED, ret);
@@ -788,11 +798,13 @@ static void pin_longterm(const struct owner *o, uint64_t *rng, int ring)
 
 	syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, NULL,
 		0);
-	if (rnd(rng) % 2)
+	if (rnd(rng) % 2 ||
+	    pthread_rwlock_trywrlock(&world->move_or_pin[o->id]))
 		return;
 	if (!syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
 		     &iov, 1))
 		count(REGISTER, 1);
+	pthread_rwlock_unlock(&world->move_or_pin[o->id]);
 }
 
 static void *disturber(void *arg)
@@ -1188,7 +1200,9 @@ FIXTURE_SETUP(partial_thp_stress)
 {
 	const char *seed = getenv("PARTIAL_THP_SEED");
 	const char *seconds = getenv("PARTIAL_THP_SECONDS");
+	pthread_rwlockattr_t attr;
 	struct pthp_vmstat vmstat;
+	unsigned int i;
 
 	memset(self, 0, sizeof(*self));
 	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE,
@@ -1205,6 +1219,11 @@ FIXTURE_SETUP(partial_thp_stress)
 		SKIP(return, "needs two nodes with memory");
 	if (!pthp_vmstat_read(&vmstat))
 		SKIP(return, "/proc/vmstat lacks migration events");
+
+	ASSERT_EQ(0, pthread_rwlockattr_init(&attr));
+	pthread_rwlockattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	for (i = 0; i < NR_OWNERS; i++)
+		ASSERT_EQ(0, pthread_rwlock_init(&world->move_or_pin[i], &attr));
 
 	self->seconds = seconds ? strtoul(seconds, NULL, 0) : 10;
 	if (!self->seconds)
