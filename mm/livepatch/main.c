@@ -24,8 +24,9 @@
 #include "roots.h"
 #undef ROOT
 
+/* There is one of each, says the build; without a position all symbols are searched. */
 static struct klp_func funcs[] = {
-#define ROOT(name) { .old_name = #name, .new_func = new_##name },
+#define ROOT(name) { .old_name = #name, .new_func = new_##name, .old_sympos = 1 },
 #include "roots.h"
 #undef ROOT
 	{ }

@@ -117,8 +117,9 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
+	/* often: an emulator with one thread goes on to the next CPU when a timer ends */
 	while (access(argv[2], F_OK))
-		usleep(100000);
+		usleep(100);
 	stop = true;
 	for (i = 0; i < nr; i++) {
 		pthread_join(threads[i].id, NULL);

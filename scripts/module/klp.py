@@ -68,7 +68,9 @@ def convert(elf, klp):
         s = elf.symbols[i]
         s.name_at = len(strings)
         s.shndx = SHN_LIVEPATCH
-        strings += f'.klp.sym.vmlinux.{s.name},0'.encode() + b'\0'
+        # the first of that name: it is the only one, see check(), and kernels before 6.2
+        # would look through all symbols for a second one, for each relocation
+        strings += f'.klp.sym.vmlinux.{s.name},1'.encode() + b'\0'
     extra = []
     for s in elf.sections:
         target = elf.sections[s.info] if s.type == SHT_RELA else None
