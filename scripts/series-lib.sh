@@ -187,6 +187,24 @@ series_touched() {
 		':!tools' ':!Documentation' ':!include/trace'
 }
 
+# the objects of the files of the kernel's own that the series changes, as kbuild
+# names them; what the patches say is enough
+series_objects() {
+	local p
+	for p in $(series_all); do
+		sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$patches/$p"
+	done | grep -vE '^(tools|Documentation)/' | sort -u
+}
+
+# the names of the KUnit cases that the tree has of ours
+kunit_cases() {
+	local f
+	for f in "$top"/mm/tests/*.c; do
+		f=$tree_dir/${f#"$top"/}
+		[ ! -f "$f" ] || sed -nE 's/^[[:space:]]*KUNIT_CASE[A-Z_]*\((\w+).*/\1/p' "$f"
+	done | sort -u
+}
+
 # Each line of <file>, and which patch it is of: "commit line) text". What is only
 # moved (-M) is not the series' own.
 series_blame() {
