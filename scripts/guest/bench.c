@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What migration costs, in guest instructions: one BENCH line for each case, in
- * the form that scripts/bench-table reads.
+ * the form that scripts/judge/bench-table reads.
  *
  * The clock.  Under QEMU's -icount shift=0 virtual time is one nanosecond for
  * every instruction executed, the TSC counts its nanoseconds, and RDTSC ends

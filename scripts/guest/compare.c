@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What migration does to large folios that are partially unmapped, and to the
- * statistics: the same on a stock and on a patched kernel, for scripts/compare-table
+ * statistics: the same on a stock and on a patched kernel, for scripts/judge/compare-table
  * to tell what differs.  A line for each number that is not 0:
  *
  *	<case> <stage>.<metric> <value>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What migration does to partially unmapped THPs, by shape: one line for each,
- * in the form that scripts/demo-table reads.  "copied" is what the folios that
+ * in the form that scripts/judge/demo-table reads.  "copied" is what the folios that
  * hold the mapped pages take on the target node, "freed" what they no longer
  * take altogether; the rest is the difference in /proc/vmstat.
  */

@@ -7,7 +7,7 @@ export LC_ALL=C
 # our own make variables must not reach the kernel's makefiles
 unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL GNUMAKEFLAGS
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 me=${0##*/}
 
 base=${BASE:-6.12}
