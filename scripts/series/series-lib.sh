@@ -44,20 +44,26 @@ patch_named() {
 	series_all | grep -F -- "$1" | awk '{ print; n++ } END { exit n != 1 }'
 }
 
-# The names in a list of cases, but for those that are tied to a patch ("name
-# patch=part of its name") that is left out here
+# A list of cases ("name [tie...] [text]") without comments, without the ties, and
+# without the cases whose ties do not hold here; the text is behind a tab. Ties:
+#   patch=part of a patch's name	holds unless that patch is left out
+#   config=a,b			holds with one of these configs
 expected_here() {
-	local name tie p
-	while read -r name tie _; do
-		case $tie in
-		patch=*)
-			p=$(patch_named "${tie#patch=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
-			! left_out "$p" || continue ;;
-		'') ;;
-		*) die "${1#"$top"/}: $name: what is \"$tie\"?" ;;
-		esac
-		echo "$name"
-	done < <(sed 's/#.*//; /^[[:space:]]*$/d' "$1")
+	local name text tie p
+	while read -r name text; do
+		while [[ $text =~ ^(patch|config)= ]]; do
+			tie=${text%%[[:space:]]*} text=${text#"$tie"}
+			text=${text#"${text%%[![:space:]]*}"}
+			case $tie in
+			patch=*)
+				p=$(patch_named "${tie#patch=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
+				! left_out "$p" || continue 2 ;;
+			config=*)
+				case ",${tie#config=}," in *",$config,"*) ;; *) continue 2 ;; esac ;;
+			esac
+		done
+		printf '%s\t%s\n' "$name" "$text"
+	done < <(sed -E 's/(^|[[:space:]])[[:space:]]*#.*//; /^[[:space:]]*$/d' "$1")
 }
 
 # the New-file: lines between "---" and the diff
@@ -179,6 +185,24 @@ first_failing_hunk() {
 series_touched() {
 	git -C "$repo" diff --diff-filter=M --name-only base HEAD -- '*.[ch]' \
 		':!tools' ':!Documentation' ':!include/trace'
+}
+
+# the objects of the files of the kernel's own that the series changes, as kbuild
+# names them; what the patches say is enough
+series_objects() {
+	local p
+	for p in $(series_all); do
+		sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$patches/$p"
+	done | grep -vE '^(tools|Documentation)/' | sort -u
+}
+
+# the names of the KUnit cases that the tree has of ours
+kunit_cases() {
+	local f
+	for f in "$top"/mm/tests/*.c; do
+		f=$tree_dir/${f#"$top"/}
+		[ ! -f "$f" ] || sed -nE 's/^[[:space:]]*KUNIT_CASE[A-Z_]*\((\w+).*/\1/p' "$f"
+	done | sort -u
 }
 
 # Each line of <file>, and which patch it is of: "commit line) text". What is only
