@@ -138,6 +138,7 @@ ${bad%$'\n'}"
 		<<<"$base_not_here" >&2 || die "bases/$base.conf is incomplete"
 	[ -z "$bad" ] || die "the series for $base and the new files disagree:
 ${bad%$'\n'}"
+	capabilities_lint
 }
 
 # where a file of this repository goes in the tree
@@ -148,23 +149,78 @@ place_of() {
 	esac
 }
 
+# "line HAVE_name" of each condition on a capability in a file of this repository
+conditions_of() {
+	case $1 in
+	*.[chS]|*.rst|*/Makefile) ;;
+	*) return 0 ;;
+	esac
+	awk '/^[ \t]*#[ \t]*(if|ifdef|ifndef|elif)[ \t(!]/ {
+		s = $0; sub(/\/\*.*/, "", s)
+		while (match(s, /[A-Za-z0-9_]+/)) {
+			w = substr(s, RSTART, RLENGTH); s = substr(s, RSTART + RLENGTH)
+			if (w ~ /^(HAVE_|BASE_M|LINUX_VERSION)/) print FNR, w
+		}
+	}' "$top/$1"
+}
+
+# all capabilities, and those this base has or has not
+known_capabilities() {
+	sed 's/#.*//' "$top/bases/capabilities" | awk 'NF { print $1 }'
+}
+# shellcheck disable=SC2086 # lists of words
+has() { printf '%s\n' $base_has; }
+# shellcheck disable=SC2086
+has_not() { printf '%s\n' $base_has_not; }
+
+# Each name that a new file asks for has to be known, and each that is known has to be
+# asked for by some file and answered by this base.
+capabilities_lint() {
+	local f n word bad='' asked='' name
+	for f in $(repo_new_files); do
+		while read -r n word; do
+			case $word in
+			HAVE_*) name=${word#HAVE_}
+				asked+=$name$'\n'
+				known_capabilities | grep -qxF "$name" ||
+					bad+="  $f:$n asks for $word, and bases/capabilities has no $name"$'\n' ;;
+			*)	bad+="  $f:$n asks for a version ($word); name what the kernel has, see bases/capabilities"$'\n' ;;
+			esac
+		done < <(conditions_of "$f")
+	done
+	for name in $(known_capabilities); do
+		grep -qxF "$name" <<<"$asked" ||
+			bad+="  $name is in bases/capabilities, and no new file asks for HAVE_$name"$'\n'
+		case $(has | grep -cxF "$name" || true)$(has_not | grep -cxF "$name" || true) in
+		10|01) ;;
+		00)	bad+="  bases/$base.conf does not say whether Linux $base has $name: put it into base_has or base_has_not"$'\n' ;;
+		*)	bad+="  bases/$base.conf has $name more than once in base_has and base_has_not"$'\n' ;;
+		esac
+	done
+	for name in $({ has; has_not; } | sort -u); do
+		known_capabilities | grep -qxF "$name" ||
+			bad+="  bases/$base.conf answers $name, and bases/capabilities has no such name"$'\n'
+	done
+	[ -z "$bad" ] || die "capabilities and conditions disagree:
+${bad%$'\n'}"
+}
+
 # resolve_new_file <path in the repository> <destination>
 resolve_new_file() {
-	local rc=0 text=
+	local rc=0 text='' name args=()
 	mkdir -p "$(dirname "$2")"
-	case $1 in
-	*.[chS]|*.rst)
-		case $1 in *.rst) text=-t ;; esac	# an apostrophe is no quote
-		if grep -qE '\bBASE_(MAJOR|MINOR)\b' "$top/$1"; then
-			unifdef -k ${text:+"$text"} -DBASE_MAJOR="$base_major" \
-				-DBASE_MINOR="$base_minor" -o "$2" "$top/$1" || rc=$?
-			[ $rc -le 1 ] || die "unifdef cannot resolve $1"
-			! grep -nE '\bBASE_(MAJOR|MINOR)\b' "$2" >&2 ||
-				die "$1 still depends on the base after unifdef (lines above)"
-			return
-		fi ;;
-	esac
-	cp "$top/$1" "$2"
+	if [ -z "$(conditions_of "$1")" ]; then
+		cp "$top/$1" "$2"
+		return
+	fi
+	# elsewhere an apostrophe is no quote
+	case $1 in *.[chS]) ;; *) text=-t ;; esac
+	for name in $(has); do args+=("-DHAVE_$name=1"); done
+	for name in $(has_not); do args+=("-UHAVE_$name"); done
+	unifdef -k ${text:+"$text"} "${args[@]}" -o "$2" "$top/$1" || rc=$?
+	[ $rc -le 1 ] || die "unifdef cannot resolve $1"
+	! grep -nE '\bHAVE_('"$(known_capabilities | paste -sd'|')"')\b' "$2" >&2 ||
+		die "$1 still asks what this kernel has after unifdef (lines above)"
 }
 
 # "file:line" of the first hunk of <patch> that does not apply to the index

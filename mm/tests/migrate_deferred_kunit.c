@@ -37,7 +37,7 @@
 #include <trace/events/migrate_split.h>
 
 #include "../internal.h"
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_KUNIT_ACTION
 #include "migrate_deferred_compat.h"
 #endif
 
@@ -45,7 +45,7 @@
 
 static struct list_head *deferred_list(struct folio *folio)
 {
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_FOLIO_RMAP
 	return page_deferred_list(&folio->page);
 #else
 	return &folio->_deferred_list;
@@ -94,7 +94,7 @@ static const struct check_case check_cases[] = {
 		.desc = "marked, not queued",
 		.order = HPAGE_PMD_ORDER, .anon = true,
 		.partially_mapped = true,
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_MARK
 	}, {
 		.desc = "queued as underused",
 		.order = HPAGE_PMD_ORDER, .anon = true,
@@ -179,7 +179,7 @@ static struct kunit_suite check_suite = {
 	.test_cases = check_test_cases,
 };
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 /* --- migrate_deferred_mapped --------------------------------------------- */
 
 /*
@@ -526,7 +526,7 @@ static struct dst dst_init(void)
 	};
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MIGRATE_FOLIO
 static struct page *dst_get(struct page *page, unsigned long private)
 {
 	struct folio *src = page_folio(page);
@@ -556,14 +556,14 @@ static struct folio *dst_get(struct folio *src, unsigned long private)
 	folio = __folio_alloc_node(GFP_HIGHUSER_MOVABLE, order, dst->nid);
 	if (folio)
 		dst->nr_pages += 1 << order;
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MIGRATE_FOLIO
 	return &folio->page;
 #else
 	return folio;
 #endif
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MIGRATE_FOLIO
 static void dst_put(struct page *page, unsigned long private)
 {
 	struct folio *folio = page_folio(page);
@@ -593,7 +593,7 @@ static long nr_isolated(void)
 	return nr;
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_MTHP_STATS
 static long nr_mthp(unsigned int order, enum mthp_stat_item item)
 {
 	long nr = 0;
@@ -716,7 +716,7 @@ static struct folio *thp_make_partial(struct kunit *test, int thp,
 	return folio;
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 /* Make a THP, and split it into folios of @order. */
 static void thp_make_split(struct kunit *test, int thp, unsigned int order)
 {
@@ -772,7 +772,7 @@ static unsigned int order_wanted(struct shape shape, unsigned int i)
 				break;
 		if (j == start + (1U << order))
 			return order;
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 		/* There is no split but to single pages */
 		break;
 #endif
@@ -956,7 +956,7 @@ static void split_and_migrate(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 /* Have pages of a THP hold nothing but zeroes: their token is all that they contain. */
 static void thp_zero(struct kunit *test, int thp, unsigned int first,
 		     unsigned int nr)
@@ -1463,7 +1463,7 @@ static void file_thp_moves(struct kunit *test)
 	kern_unmount(mnt);
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MARK
 /*
  * C2: a folio of which all pages are mapped has nothing to wait for, and does not
  * after it was migrated.  Stock passes.
@@ -1762,7 +1762,7 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 /*
  * C2: as zapped_entry_is_noticed(), but of the destination.  Provoked in a batch:
  * when the second folio asks for its destination, the first is unmapped.  Stock
@@ -2131,7 +2131,7 @@ static void split_fails_on_lock_sync(struct kunit *test)
 	memalloc_noreclaim_restore(flags);
 	expect_failed_whole(test, &list, folio, &dst);
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SYNC_LIGHT_AVOIDS_IO
 	if (c->mode == MIGRATE_SYNC_LIGHT) {
 		folio_clear_uptodate(folio);
 		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
@@ -2264,7 +2264,7 @@ static void no_destination(struct kunit *test)
 	isolate(test, thp_make_partial(test, 0, alternate), &list);
 
 	dst.refuse_from = 0;
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_NOMEM_IS_COUNTED
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), -ENOMEM);
 	expect_events(test, 0, 1, 0, 0, 1);
 #else
@@ -2292,7 +2292,7 @@ static void destinations_run_out(struct kunit *test)
 	isolate(test, thp_make_partial(test, 0, alternate), &list);
 
 	dst.refuse_from = nr;
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_NOMEM_IS_COUNTED
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, c->mode, &succeeded),
 			-ENOMEM);
 #else
@@ -2381,7 +2381,7 @@ static void piece_gets_all_passes(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 /* What the event mm_migrate_pages says of splits */
 struct splits {
 	struct task_struct *task;
@@ -2538,7 +2538,7 @@ static void mixed_list(struct kunit *test)
  */
 static void failures_in_a_batch(struct kunit *test)
 {
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 	const unsigned long size = HPAGE_PMD_SIZE;
 #else
 	const unsigned long size = HPAGE_PMD_SIZE / 4;
@@ -2550,7 +2550,7 @@ static void failures_in_a_batch(struct kunit *test)
 	LIST_HEAD(list);
 	int i;
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 	for (i = 0; i < 4; i++)
 		thp_make(test, i);
 #else
@@ -2721,7 +2721,7 @@ static void unmapped_while_waiting(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MIGRATE_FOLIO
 static void pin_probe(void *data, unsigned long pfn, unsigned int order,
 		      unsigned int nr_mapped, enum migrate_split_action action,
 		      int error)
@@ -2816,7 +2816,7 @@ static struct kunit_case migrate_test_cases[] = {
 	/* What is split, and into what */
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE(nothing_to_split),
@@ -2837,7 +2837,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE(pmd_gives_way),
 	KUNIT_CASE(pmd_is_unmapped),
 	KUNIT_CASE(huge_pmd_gets_in_front),
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 	KUNIT_CASE(zapped_entry_is_noticed_in_batch),
 	KUNIT_CASE(zapped_entry_is_noticed_in_split),
 	KUNIT_CASE(stale_plan_loses_nothing),
@@ -2859,7 +2859,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(no_destination, mode_gen_params),
 	KUNIT_CASE_PARAM(destinations_run_out, mode_gen_params),
 	KUNIT_CASE_PARAM(no_large_destination, mode_gen_params),
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_SPLIT_TO_ORDER
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
 	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
@@ -2872,7 +2872,7 @@ static struct kunit_case migrate_test_cases[] = {
 	KUNIT_CASE_PARAM(whole_is_pinned_in_the_middle, mode_gen_params),
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
 	KUNIT_CASE(failures_in_a_batch),
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MIGRATE_FOLIO
 	KUNIT_CASE(numa_balancing_puts_back),
 #endif
 	/* What is seen of it */
@@ -2887,7 +2887,7 @@ static struct kunit_suite migrate_suite = {
 	.test_cases = migrate_test_cases,
 };
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 kunit_test_suites(&check_suite, &mapped_suite, &migrate_suite);
 #else
 kunit_test_suites(&check_suite, &plan_suite, &migrate_suite);

@@ -316,7 +316,7 @@ static void largest_orders(const struct pthp *r, unsigned int *orders)
 			}
 			if (i == 1u << order)
 				break;
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 			/* There is no split but to single pages. */
 			order = 1;
 #endif
@@ -863,7 +863,7 @@ TEST_F(partial_thp_shape, contents)
 			EXPECT_LE(0, migrate(env, &d));
 			expect_pages(_metadata, &env->r, env->dst);
 			EXPECT_TRUE(pthp_holes_empty(&env->r));
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_HARNESS_EXIT_CODE
 			if (!_metadata->passed) {
 #else
 			if (_metadata->exit_code) {
@@ -1445,7 +1445,7 @@ TEST_F(partial_thp, compaction)
 	}
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MOVE_CHARGE_UNQUEUES
 #define CGROUP2_CONTROL "/sys/fs/cgroup/cgroup.subtree_control"
 
 static char *v1_file(char *buf, size_t size, const char *dir, char group,

@@ -479,7 +479,7 @@ static long shootdowns_allowed(enum pthp_shape shape, unsigned int nr_mapped)
 {
 	if (shape == PTHP_ALL)
 		return NR_THPS;
-#if BASE_MAJOR > 6 || BASE_MINOR >= 12
+#ifdef HAVE_MIGRATE_BATCH
 	return 2 * NR_THPS;
 #else
 	return nr_mapped;
@@ -525,7 +525,7 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 	pthread_join(thread, NULL);
 }
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_MBIND_FOLIO
 #define SHMEM_ENABLED PTHP_THP_SYSFS "shmem_enabled"
 
 static void touch(const char *mem, size_t len)

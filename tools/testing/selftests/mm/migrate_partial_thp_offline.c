@@ -581,7 +581,7 @@ TEST_F(evacuate_partial_thp, orders)
 	ASSERT_EQ(0, empty_range(env));
 	EXPECT_EQ(0, give_range_back(env));
 	/* Of each a half, and half of the other half */
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 	/* There is no split but to single pages. */
 	want[0] = env->r.nr_mapped;
 #else

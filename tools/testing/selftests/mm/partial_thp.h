@@ -28,7 +28,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SELFTESTS_MM
 #include "vm_util.h"
 #include "partial_thp_compat.h"
 #else

@@ -296,7 +296,7 @@ static inline void plan(const struct env *env, unsigned int start, unsigned int 
 	unsigned int n = 1u << order, i, data = 0, zeroes = 0, borders = 0;
 	bool keep = order != 1;
 
-#if BASE_MAJOR == 6 && BASE_MINOR < 12
+#ifndef HAVE_SPLIT_TO_ORDER
 	keep = !order;
 #endif
 	for (i = start; i < start + n; i++) {
