@@ -49,12 +49,12 @@ kselftest: deps	## our kselftests on TREE
 
 .PHONY: compare
 compare: deps	## all shapes, callers and states on both kernels: is anything worse?
-	@scripts/compare
+	@scripts/lib/recorded compare
 
 .PHONY: kselftest-mm
 kselftest-mm:	## the kernel's own mm selftests on both kernels: what differs
 	@scripts/deps mm
-	@scripts/kselftest-mm
+	@scripts/lib/recorded kselftest-mm
 
 .PHONY: demo
 demo: all	## the same as plain make
@@ -65,19 +65,23 @@ check: deps	## all tests: KUnit, kselftest on patched and on stock
 
 .PHONY: mutate
 mutate: deps	## change the series line by line: do the tests notice?
-	@scripts/mutate
+	@scripts/lib/recorded mutate
 
 .PHONY: coverage
 coverage: deps	## which lines of the series do the tests execute?
-	@scripts/coverage
+	@scripts/lib/recorded coverage
 
 .PHONY: bench
 bench: deps	## guest instructions of both kernels, held against limits
-	@scripts/bench
+	@scripts/lib/recorded bench
 
 .PHONY: report
 report:		## the last bench as an HTML page; PICTURE=file.svg: its first chart too
 	@scripts/bench report
+
+.PHONY: results
+results:	## Documentation/results.csv from what was run in O
+	@scripts/results
 
 .PHONY: series
 series: deps	## OUT=dir: the series as mails for git am, with your sign-off
