@@ -132,6 +132,20 @@ elapsed() {
 	fi
 }
 
+# How far a step is, by its log: a share where it is known how many objects there
+# are to build ($planned), else how long it takes already.
+progress() {
+	local done
+	if [ "${planned:-0}" -gt 0 ]; then
+		done=$(grep -cE "$object_line" "$1") || true
+		[ "$done" -lt "$planned" ] || done=$planned
+		echo "$((done * 100 / planned)) %, $done of $planned objects"
+	else
+		elapsed $((SECONDS - $2))
+	fi
+}
+object_line='^  (CC|AS|LD|AR) '
+
 # run_logged <what> <log> <command...>: one line while it runs, one when done
 run_logged() {
 	local what=$1 log=$2 start=$SECONDS pid rc=0 t
@@ -152,10 +166,10 @@ run_logged() {
 		while kill -0 "$pid" 2>/dev/null; do
 			t=$((SECONDS - start))
 			if [ -t 2 ]; then
-				printf '\r\033[K%s%s ... %s, %s log lines' "${PROGRESS:-}" \
-					"$what" "$(elapsed $t)" "$(wc -l <"$log")" >&2
+				printf '\r\033[K%s%s ... %s' "${PROGRESS:-}" "$what" \
+					"$(progress "$log" "$start")" >&2
 			elif [ $t -gt 0 ] && [ $((t % 60)) -eq 0 ]; then
-				say "$what ... $(elapsed $t), $(wc -l <"$log") log lines"
+				say "$what ... $(progress "$log" "$start")"
 			fi
 			sleep 1
 		done
@@ -169,6 +183,33 @@ run_logged() {
 		die "$what failed (exit $rc); log: $log"
 	fi
 	say "$what ... $(elapsed $((SECONDS - start))), log ${log#"$top"/}"
+}
+
+# What something is made from, as one word: standard input, and the tools
+inputs() {
+	{ cat; gcc --version; ld --version; } | sha256sum | cut -d' ' -f1
+}
+
+# is_made <file> <inputs>: is it there, and made from these? made says that it is.
+is_made() {
+	[ -e "$1" ] && [ "$(cat "$1.made" 2>/dev/null)" = "$2" ]
+}
+
+made() {
+	printf '%s\n' "$2" >"$1.made"
+}
+
+# on_both <step of stock> <step of patched> <command...>: run the command with the tree
+# and its image behind it, both trees beside each other, as a guest mostly keeps one
+# CPU busy
+on_both() {
+	local pid first=$1 second=$2 stock patched
+	shift 2
+	stock=$(TREE=stock "$top/scripts/build")
+	patched=$(TREE=patched "$top/scripts/build")
+	at "$first"; ("$@" stock "$stock") & pid=$!
+	at "$second"; ("$@" patched "$patched") || exit 1
+	wait $pid || die "the run on stock did not end as it should (see above)"
 }
 
 # memory blocks that can go offline, and an area for CMA before them
