@@ -75,7 +75,8 @@ ksrc_id() {
 }
 
 if [ -n "$ksrc" ]; then
-	[ -f "$ksrc/Makefile" ] || die "KSRC=$ksrc is not a kernel tree"
+	grep -qs '^PATCHLEVEL = ' "$ksrc/Makefile" ||
+		die "KSRC=$ksrc is not a kernel tree: no Makefile with a PATCHLEVEL"
 	: "${KSRC_ID:=$(ksrc_id)}"
 	export KSRC_ID
 	work=$out/ksrc-$KSRC_ID
