@@ -127,6 +127,10 @@ torture: deps	## HOURS=n: all tests and the race stress on debug kernels
 bisect-check: deps	## build and test the kernel after each patch
 	@scripts/each-base bisect-check $(bases)
 
+.PHONY: control
+control: deps	## build and test the kernel without each patch: do its tests fail?
+	@scripts/each-base control $(bases)
+
 .PHONY: shell
 shell: deps	## a shell in a guest of BASE TREE CONFIG
 	@scripts/guest-shell
