@@ -255,7 +255,7 @@ series_objects() {
 # the names of the KUnit cases that the tree has of ours
 kunit_cases() {
 	local f
-	for f in "$top"/mm/tests/*.c; do
+	for f in "$top"/mm/tests/*/*.c; do
 		f=$tree_dir/${f#"$top"/}
 		[ ! -f "$f" ] || sed -nE 's/^[[:space:]]*KUNIT_CASE[A-Z_]*\((\w+).*/\1/p' "$f"
 	done | sort -u

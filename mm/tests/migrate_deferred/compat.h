@@ -1,15 +1,92 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What migrate_deferred_kunit.c takes for granted and kernels before 6.12 do not
- * have, under the names of today.  Later kernels do not get this file.
+ * What the suite takes for granted and older kernels do not have, under the names of
+ * today.  Later kernels do not get this file.
  */
 #ifndef _MIGRATE_DEFERRED_COMPAT_H
 #define _MIGRATE_DEFERRED_COMPAT_H
 
-#include <linux/huge_mm.h>
+#include <kunit/resource.h>
+#include <kunit/test.h>
+#include <linux/kthread.h>
 #include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
 
+#ifndef HAVE_KUNIT_ACTION
+/* What is to be done when the test ends, last things first */
+struct kunit_action_ctx {
+	struct kunit_resource res;
+	void (*func)(void *ctx);
+	void *ctx;
+};
+
+static inline void kunit_action_free(struct kunit_resource *res)
+{
+	struct kunit_action_ctx *action = container_of(res, struct kunit_action_ctx, res);
+
+	action->func(action->ctx);
+}
+
+static inline int kunit_add_action_or_reset(struct kunit *test, void (*func)(void *ctx),
+					    void *ctx)
+{
+	struct kunit_action_ctx *action = kzalloc(sizeof(*action), GFP_KERNEL);
+
+	if (!action) {
+		func(ctx);
+		return -ENOMEM;
+	}
+	action->func = func;
+	action->ctx = ctx;
+	/* The resource comes first, and its memory is that of the action. */
+	action->res.should_kfree = true;
+	return kunit_add_resource(test, NULL, kunit_action_free, &action->res, action);
+}
+
+static inline bool kunit_action_match(struct kunit *test, struct kunit_resource *res,
+				      void *data)
+{
+	struct kunit_action_ctx *action, *wanted = data;
+
+	if (res->free != kunit_action_free)
+		return false;
+	action = container_of(res, struct kunit_action_ctx, res);
+	return action->func == wanted->func && action->ctx == wanted->ctx;
+}
+
+static inline void kunit_release_action(struct kunit *test, void (*func)(void *ctx),
+					void *ctx)
+{
+	struct kunit_action_ctx wanted = { .func = func, .ctx = ctx };
+
+	WARN_ON(kunit_destroy_resource(test, kunit_action_match, &wanted));
+}
+
+/* The mm dies with the thread of the test, if nobody holds it. */
+static inline unsigned long kunit_vm_mmap(struct kunit *test, struct file *file,
+					  unsigned long addr, unsigned long len,
+					  unsigned long prot, unsigned long flag,
+					  unsigned long offset)
+{
+	struct mm_struct *mm = current->mm;
+
+	if (!mm) {
+		mm = mm_alloc();
+		if (!mm)
+			return 0;
+		mm->task_size = TASK_SIZE;
+		arch_pick_mmap_layout(mm, &current->signal->rlim[RLIMIT_STACK]);
+		kthread_use_mm(mm);
+	}
+	return vm_mmap(file, addr, len, prot, flag, offset);
+}
+#endif
+
+#ifndef HAVE_FOLIO_RMAP
 /* 0 meant success, until 6.6 or so */
 static inline bool isolate_lru(struct folio *folio)
 {
@@ -36,10 +113,6 @@ static inline void folio_set_large_rmappable(struct folio *folio)
 {
 	set_compound_page_dtor(&folio->page, TRANSHUGE_PAGE_DTOR);
 }
-
-/* There is no mark: whatever is on the queue counts as partially mapped. */
-static inline void folio_set_partially_mapped(struct folio *folio) {}
-static inline void folio_clear_partially_mapped(struct folio *folio) {}
 
 static inline void deferred_split_folio(struct folio *folio, bool partially_mapped)
 {
@@ -75,7 +148,15 @@ static inline void folio_remove_rmap_pte_migration(struct folio *folio, struct p
 {
 	page_remove_rmap_migration(page, vma, false);
 }
+#endif
 
+#ifndef HAVE_MARK
+/* There is no mark: whatever is on the queue counts as partially mapped. */
+static inline void folio_set_partially_mapped(struct folio *folio) {}
+static inline void folio_clear_partially_mapped(struct folio *folio) {}
+#endif
+
+#ifndef HAVE_MTHP_STATS
 /*
  * No statistic tells how many are queued, so count: those of this mm only, as the
  * one of the test before may still be on its way out.
@@ -106,5 +187,6 @@ static inline long nr_partially_mapped(void)
 	spin_unlock_irq(&queue->split_queue_lock);
 	return nr;
 }
+#endif
 
 #endif /* _MIGRATE_DEFERRED_COMPAT_H */

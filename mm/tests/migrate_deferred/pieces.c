@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pieces that are larger than a page, on kernels that can split a folio to such.
+ */
+#include <linux/migrate.h>
+#include <trace/events/migrate.h>
+
+#include "frame.h"
+
+/* What the event mm_migrate_pages says of splits */
+struct splits {
+	struct task_struct *task;
+	unsigned long thps, folios;
+};
+
+static void probe_mm_migrate_pages(void *data, unsigned long succeeded,
+				   unsigned long failed, unsigned long thp_succeeded,
+				   unsigned long thp_failed, unsigned long thp_split,
+				   unsigned long large_folio_split,
+				   enum migrate_mode mode, int reason)
+{
+	struct splits *splits = data;
+
+	if (current != splits->task)
+		return;
+	splits->thps += thp_split;
+	splits->folios += large_folio_split;
+}
+
+DEFINE_PROBE(mm_migrate_pages)
+
+/*
+ * A large piece that is unmapped in part before its turn comes waits to be split in
+ * its turn, and is.  That is another split, but not of a THP.
+ */
+static void piece_is_split_again(struct kunit *test)
+{
+	struct splits *splits;
+	struct shape shape = shape_blocks;
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+
+	splits = kunit_kzalloc(test, sizeof(*splits), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, splits);
+	splits->task = current;
+	isolate(test, thp_make_partial(test, 0, shape), &list);
+
+	/* The first 16 pages have had their turn by then, or come last. */
+	dst.zap_call = 0;
+	dst.zap_addr = thp_addr(test, 0) + (HPAGE_PMD_NR / 2 + 15) * PAGE_SIZE;
+	hold_mm_migrate_pages(test, splits);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	drop_mm_migrate_pages(test, splits);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, splits->thps, 1);
+	KUNIT_EXPECT_EQ(test, splits->folios, 2);
+	expect_events(test, HPAGE_PMD_NR / 2 - 1, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, HPAGE_PMD_NR / 2 - 1);
+	/* Of the 16 pages, 8, 4, and 3 single ones are left. */
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   15 * PAGE_SIZE)), 3);
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   7 * PAGE_SIZE)), 2);
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, dst.zap_addr -
+						   PAGE_SIZE)), 0);
+	expect_not_isolated(test);
+}
+
+/*
+ * If there are no destinations of the size of a piece, those of the largest size there
+ * is are taken, and each size is asked for in vain but once.
+ */
+static void smaller_destinations(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, shape_half), &list);
+
+	dst.max_order = 4;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, (8 - 4) + HPAGE_PMD_NR / 2 / 16);
+	expect_moved_in(test, 0, shape_half, &dst, 4);
+	expect_not_isolated(test);
+}
+
+/* Page 200 has errors, and page 1, in the head's piece, if @head_poisoned. */
+static void split_to_order_4(struct kunit *test, int thp, bool head_poisoned)
+{
+	struct folio *folio, *piece;
+	int i, wrong = 0, err;
+	long thps, pieces;
+
+	folio = thp_make(test, thp);
+	folio_get(folio);
+	hold_lock(test, folio);
+#ifdef CONFIG_MEMORY_FAILURE
+	if (head_poisoned)
+		SetPageHWPoison(folio_page(folio, 1));
+	SetPageHWPoison(folio_page(folio, 200));
+	folio_set_has_hwpoisoned(folio);
+#endif
+	thps = nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON);
+	pieces = nr_mthp(4, MTHP_STAT_NR_ANON);
+	err = split_huge_page_to_list_to_order(&folio->page, NULL, 4);
+	thps -= nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON);
+	pieces -= nr_mthp(4, MTHP_STAT_NR_ANON);
+	KUNIT_EXPECT_EQ(test, err, 0);
+	KUNIT_EXPECT_EQ(test, thps, 1);
+	KUNIT_EXPECT_EQ(test, pieces, -HPAGE_PMD_NR / 16);
+	for (i = 0; i < HPAGE_PMD_NR; i += 16) {
+		piece = page_folio(folio_page(folio, i));
+		wrong += folio_order(piece) != 4;
+#ifdef CONFIG_MEMORY_FAILURE
+		wrong += folio_test_has_hwpoisoned(piece) !=
+			 ((!i && head_poisoned) || i == 192);
+		folio_clear_has_hwpoisoned(piece);
+		ClearPageHWPoison(folio_page(folio, i + 1));
+		ClearPageHWPoison(folio_page(folio, i + 8));
+#endif
+	}
+	KUNIT_EXPECT_EQ(test, wrong, 0);
+	expect_stayed(test, thp, shape_whole, 4);
+	drop_lock(test, folio);
+	folio_put(folio);
+}
+
+/* All others split to pieces of one order, by the same code.  Stock passes. */
+static void split_to_one_order(struct kunit *test)
+{
+	split_to_order_4(test, 0, true);
+	split_to_order_4(test, 1, false);
+}
+
+/* Whoever wants to split what is all mapped, or not at all, lost a race. */
+static void nothing_to_split(struct kunit *test)
+{
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	folio_get(folio);
+	hold_lock(test, folio);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	/* By PTEs, as in thp_make_pte_mapped() */
+	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
+	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, list_empty(&list));
+	drop_lock(test, folio);
+	folio_put(folio);
+}
+
+#ifdef CONFIG_MEMORY_FAILURE
+/*
+ * The page allocator keeps a poisoned page out if it is freed on its own, and only
+ * then.
+ */
+static void poisoned_page_is_kept_out(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	struct page *page;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, shape_half);
+	page = folio_page(folio, HPAGE_PMD_NR - 7);
+	isolate(test, folio, &list);
+	SetPageHWPoison(page);
+	folio_set_has_hwpoisoned(folio);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved_in(test, 0, shape_half, &dst, 0);
+	expect_not_isolated(test);
+
+	/* it stays out: page_owner would count another free of it, too */
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
+	KUNIT_EXPECT_EQ(test, compound_order(compound_head(page)), 0);
+}
+
+#endif
+static struct kunit_case cases[] = {
+	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
+	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
+	KUNIT_CASE(split_to_one_order),
+	KUNIT_CASE(nothing_to_split),
+#ifdef CONFIG_MEMORY_FAILURE
+	KUNIT_CASE_PARAM(poisoned_page_is_kept_out, mode_gen_params),
+#endif
+	{}
+};
+
+static int __init add_cases(void)
+{
+	return migrate_cases_add(cases);
+}
+subsys_initcall(add_cases);

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What is split, into what, and what becomes of the pages that nobody maps.
+ */
+#include "frame.h"
+
+static const struct shape three_quarters = {
+	"three quarters", HPAGE_PMD_NR, HPAGE_PMD_NR / 4 * 3
+};
+
+static const struct shape all_but_last = {
+	"all but the last page", HPAGE_PMD_NR, HPAGE_PMD_NR - 1
+};
+
+static const struct shape fours = { "every other 4 pages", 8, 4 };
+static const struct shape pairs = { "pairs", 4, 2 };
+static const struct shape sevens = { "7 of 8", 8, 7 };
+
+static const struct shape * const shapes[] = {
+	&shape_half, &shape_one, &shape_alternate, &shape_blocks, &three_quarters, &all_but_last,
+	&fours, &pairs, &sevens,
+};
+
+static void shape_desc(const struct shape * const *shape, char *desc)
+{
+	strscpy(desc, (*shape)->desc, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(shape, shapes, shape_desc);
+
+/*
+ * The mapped pages move, in the largest folios that hold no other, and only they are
+ * given a destination, and counted.  Stock makes single pages of them, and counts 512
+ * moved and a failure.
+ */
+static void pieces_are_largest(struct kunit *test)
+{
+	const struct shape *shape = *(const struct shape * const *)test->param_value;
+	unsigned int i, nr = nr_mapped_in(*shape), pieces = 0, succeeded;
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, *shape), &list);
+	for (i = 0; i < HPAGE_PMD_NR; i++)
+		if (page_mapped_in(*shape, i) &&
+		    IS_ALIGNED(i, 1U << order_wanted(*shape, i)))
+			pieces++;
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC,
+					   &succeeded), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, nr, 0, 0, 0, 1);
+	/* The caller is told of those that were freed, too. */
+	KUNIT_EXPECT_EQ(test, succeeded, HPAGE_PMD_NR);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, nr);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, pieces);
+	expect_moved(test, 0, *shape, &dst);
+	expect_not_isolated(test);
+}
+
+/* The same in each mode */
+static void split_and_migrate(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+
+	isolate(test, thp_make_partial(test, 0, shape_half), &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, HPAGE_PMD_NR / 2);
+	expect_moved(test, 0, shape_half, &dst);
+	expect_not_isolated(test);
+}
+
+/* Unmapped pages are freed, whatever the LRU made of their folio. */
+static void unmapped_are_freed(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+	int i;
+
+	folio = thp_make_partial(test, 0, shape_half);
+	isolate(test, folio, &list);
+	if (c->mode == MIGRATE_ASYNC)
+		folio_set_active(folio);
+	else
+		folio_set_unevictable(folio);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, shape_half, &dst);
+
+	/* All of it, and before it is looked at, queued or not: counts as moved */
+	dst = default_dst();
+	for (i = 1; i <= 2; i++) {
+		folio = i == 1 ? thp_make(test, i) : thp_make_partial(test, i, shape_half);
+		isolate(test, folio, &list);
+		advise(test, thp_addr(test, i), HPAGE_PMD_SIZE, MADV_DONTNEED);
+		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+		KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+		KUNIT_EXPECT_EQ(test, dst.nr_pages, 0);
+		expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	}
+	expect_not_isolated(test);
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
+	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
+	KUNIT_CASE_PARAM(unmapped_are_freed, mode_gen_params),
+	{}
+};
+
+static int __init add_cases(void)
+{
+	return migrate_cases_add(cases);
+}
+subsys_initcall(add_cases);

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages of a split folio that hold nothing but zeroes, on kernels that map the shared
+ * zero page in place of them.
+ */
+#include <linux/delay.h>
+#include <linux/migrate.h>
+#include <trace/events/migrate.h>
+
+#include "frame.h"
+
+/* Have pages of a THP hold nothing but zeroes: their token is all that they contain. */
+static void thp_zero(struct kunit *test, int thp, unsigned int first,
+		     unsigned int nr)
+{
+	unsigned long addr = thp_addr(test, thp) + first * PAGE_SIZE;
+
+	for (; nr; nr--, addr += PAGE_SIZE)
+		KUNIT_ASSERT_EQ(test, put_user(0UL, user_word(addr)), 0);
+}
+
+/* Are they mapped to the shared zero page, all of them, or none? */
+static void expect_zeroed(struct kunit *test, int thp, unsigned int first,
+			  unsigned int nr, bool zeroed)
+{
+	unsigned long addr = thp_addr(test, thp) + first * PAGE_SIZE;
+	unsigned int i, zero_pages = 0;
+
+	for (i = 0; i < nr; i++, addr += PAGE_SIZE)
+		zero_pages += is_zero_pfn(folio_pfn(folio_at(test, addr)));
+	KUNIT_EXPECT_EQ_MSG(test, zero_pages, zeroed ? nr : 0, "from page %u",
+			    first);
+}
+
+/*
+ * Blocks of zeroes become the shared zero page.  They are neither given a destination
+ * nor counted as migrated.
+ */
+static void zeroes_are_freed(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 63, 300 - 63);
+	thp_zero(test, 0, 301, HPAGE_PMD_NR - 301);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, 65, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 65);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, 2);
+	expect_order(test, 0, 0, dst.nid, 6);
+	expect_order(test, 0, 300, dst.nid, 0);
+	expect_zeroed(test, 0, 0, 64, false);
+	expect_zeroed(test, 0, 64, 300 - 64, true);
+	expect_zeroed(test, 0, 301, HPAGE_PMD_NR - 1 - 301, true);
+	expect_not_isolated(test);
+}
+
+/* A piece is zero-filled by half at most, and such zeroes move with it. */
+static void half_may_be_zeroes(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	/* 64 of 128 pages, and 65 of the next */
+	thp_zero(test, 0, 64, 64);
+	thp_zero(test, 0, 128 + 63, 65);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE / 2, HPAGE_PMD_SIZE / 2,
+	       MADV_DONTNEED);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, 128 + 64, 0, 0, 0, 1);
+	KUNIT_EXPECT_EQ(test, dst.nr_pages, 128 + 64);
+	expect_order(test, 0, 0, dst.nid, 7);
+	expect_order(test, 0, 128, dst.nid, 6);
+	expect_zeroed(test, 0, 0, 192, false);
+	expect_zeroed(test, 0, 192, 64, true);
+	expect_not_isolated(test);
+}
+
+/* What is whole is not looked into, whatever it contains. */
+static void whole_zeroes_move(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 0, HPAGE_PMD_NR);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_order(test, 0, 0, dst.nid, HPAGE_PMD_ORDER);
+	expect_zeroed(test, 0, 0, HPAGE_PMD_NR, false);
+	expect_not_isolated(test);
+}
+
+#define NR_WRITTEN 4
+
+/* Has a reference from before the folio was unmapped, and writes a little later. */
+struct late_writer {
+	struct work_struct work;
+	struct task_struct *task;
+	struct folio *folio;
+	bool has_ref;
+};
+
+static void late_write_fn(struct work_struct *work)
+{
+	struct late_writer *w = container_of(work, struct late_writer, work);
+	int i;
+
+	/* The first pages are looked at first; to look at all takes far longer. */
+	for (i = 0; i < 20000 && folio_mapped(w->folio); i++)
+		udelay(5);
+	for (i = 0; i < 6; i++)
+		udelay(5);
+	for (i = 0; i < NR_WRITTEN; i++)
+		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
+	folio_put(w->folio);
+}
+
+/* A page is about to be unmapped: until then, anybody can have a reference. */
+static void probe_set_migration_pte(void *data, unsigned long addr, unsigned long pte,
+				    int order)
+{
+	struct late_writer *w = data;
+
+	if (current != w->task || w->has_ref)
+		return;
+	w->has_ref = true;
+	folio_get(w->folio);
+	queue_work_on(cpumask_any_but(cpu_online_mask, smp_processor_id()),
+		      system_wq, &w->work);
+}
+
+DEFINE_PROBE(set_migration_pte)
+
+static void late_writer_flush(void *data)
+{
+	struct late_writer *w = data;
+
+	flush_work(&w->work);
+}
+
+/*
+ * What is written by a reference while the contents are looked at is not taken for
+ * zeroes, even if the reference has gone when the folio is split.  Stock looks
+ * afterwards.
+ */
+static void written_while_looked_at(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct late_writer *w;
+	unsigned long word;
+	LIST_HEAD(list);
+	int i, tries = 20;
+
+	if (num_online_cpus() == 1)
+		kunit_skip(test, "one CPU");
+
+	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, w);
+	w->task = current;
+	INIT_WORK(&w->work, late_write_fn);
+	at_end(test, late_writer_flush, w);
+	w->folio = thp_make(test, 0);
+	thp_zero(test, 0, 0, HPAGE_PMD_NR);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
+	       MADV_DONTNEED);
+	isolate(test, w->folio, &list);
+	hold_set_migration_pte(test, w);
+	/* It fails if the writer is so late that the folio cannot be split */
+	do {
+		thp_zero(test, 0, 0, NR_WRITTEN);
+		w->has_ref = false;
+		migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
+		flush_work(&w->work);
+		for (i = 0; i < NR_WRITTEN; i++) {
+			KUNIT_EXPECT_EQ(test, get_user(word,
+						       user_word(thp_addr(test, 0) +
+								 i * PAGE_SIZE)), 0);
+			KUNIT_EXPECT_NE(test, word, 0UL);
+		}
+	} while (!list_empty(&list) && --tries);
+	drop_set_migration_pte(test, w);
+	KUNIT_EXPECT_GT(test, tries, 0);
+	expect_not_isolated(test);
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
+	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
+	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
+	KUNIT_CASE(written_while_looked_at),
+	{}
+};
+
+static int __init add_cases(void)
+{
+	return migrate_cases_add(cases);
+}
+subsys_initcall(add_cases);
