@@ -270,3 +270,43 @@ series_blame() {
 series_commits() {
 	git -C "$repo" rev-list --reverse base..HEAD | paste -sd' '
 }
+
+# file, line, function, text of each line that the series adds to the kernel's own files,
+# separated by the ASCII unit separator
+series_lines() {
+	local f
+	for f in $(series_touched); do
+		series_blame "$f" | awk -v file="$f" -v commits="$(series_commits)" '
+			BEGIN { n = split(commits, c, " "); for (i = 1; i <= n; i++) ours[c[i]] = 1 }
+			{
+				commit = $1; line = $2 + 0
+				sub(/^[^)]*\) ?/, "")
+				if ($0 ~ /^[A-Za-z].*\(/) {
+					name = $0
+					sub(/\(.*/, "", name); sub(/.*[ *\t]/, "", name)
+				}
+				if (commit in ours) print file "\037" line "\037" name "\037" $0
+			}'
+	done
+}
+
+# all mutants of these lines, see scripts/mutation/mutants
+series_mutants() {
+	local f commits
+	commits=$(series_commits)
+	for f in $(series_touched); do
+		series_blame "$f" |
+			awk -f "$top/scripts/mutation/mutants" -v file="$f" -v commits="$commits"
+	done
+}
+
+# What a list of lines, or of mutants, has that <those there are> have not: prints them.
+# usage: series_stale <list> <those there are> <fields of these to compare>
+series_stale() {
+	local us=$'\037' listed
+	listed=$(awk -f "$top/scripts/judge/reasons" "$1") || return 1
+	# the last two are the reason, and at-times
+	awk -F"$us" 'NF { print $1 FS $2 (NF > 4 ? FS $3 : "") }' <<<"$listed" | sort -u |
+		comm -13 <(cut -d"$us" -f"$3" "$2" | tr -s '[:blank:]' ' ' |
+			sed "s/$us/ /; s/ *$us */$us/g; s/ *$//" | sort -u) - | tr "$us" '|'
+}
