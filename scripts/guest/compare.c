@@ -526,7 +526,7 @@ int main(int argc, char **argv)
 		printf("compare: needs THPs and two nodes with memory\n");
 		return 1;
 	}
-	pthp_balancing(0);
+	pthp_no_balancing();
 	/* If somebody has to go it is not who tells about it. */
 	pthp_put("/proc/self/oom_score_adj", "-1000");
 	watch_start();

@@ -145,7 +145,7 @@ int main(void)
 		return fail("transparent huge pages are not enabled");
 	if (!pthp_two_nodes(&src, &dst))
 		return fail("needs two nodes with memory");
-	pthp_balancing(0);
+	pthp_no_balancing();
 
 	printf("# %u THPs of %lu KiB from node %d to node %d\n", NR_THPS,
 	       (unsigned long)read_pmd_pagesize() >> 10, src, dst);

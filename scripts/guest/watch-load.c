@@ -221,7 +221,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!pthp_two_nodes(&nodes[0], &nodes[1]))
 		return fail("needs two nodes with memory");
-	pthp_balancing(0);
+	pthp_no_balancing();
 	if (argc == 4 && !strcmp(argv[1], "heap"))
 		return heap(atoi(argv[2]), atoi(argv[3]));
 	if (argc == 2 && !strcmp(argv[1], "cost"))

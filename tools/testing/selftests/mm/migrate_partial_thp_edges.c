@@ -20,7 +20,7 @@
 
 #include "partial_thp_edges.h"
 
-#define MAX_PTES_NONE	THP "khugepaged/max_ptes_none"
+#define MAX_PTES_NONE	PTHP_THP "khugepaged/max_ptes_none"
 
 FIXTURE(partial_thp_edges)
 {
@@ -39,14 +39,13 @@ FIXTURE_TEARDOWN(partial_thp_edges)
 
 /* ---- zero-filled pages ---- */
 
-/* False if the test was skipped: 6.1 does not replace zero-filled pages. */
-static bool replaces_zeroes(struct __test_metadata *_metadata)
-{
-#ifndef HAVE_SPLIT_FREES_ZEROES
-	SKIP(return false, "this kernel does not replace zero-filled pages");
+#ifdef HAVE_SPLIT_FREES_ZEROES
+static const bool replaces_zeroes = true;
+#else
+static const bool replaces_zeroes;
 #endif
-	return true;
-}
+
+#define NO_ZEROES "this kernel does not replace zero-filled pages"
 
 /*
  * In each THP one page holds data, one is unmapped, and all others are zero-filled.
@@ -59,9 +58,8 @@ TEST_F(partial_thp_edges, zero_sparse)
 	long rss, data;
 	struct seen s;
 
-	if (!replaces_zeroes(_metadata))
-		return;
-	rss = pthp_get_kb("/proc/self/status", "RssAnon:");
+	requires(return, replaces_zeroes, NO_ZEROES);
+	rss = pthp_get_named("/proc/self/status", "RssAnon:");
 	if (!build(_metadata, env))
 		return;
 	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
@@ -74,7 +72,7 @@ TEST_F(partial_thp_edges, zero_sparse)
 	expect_pages(_metadata, env, env->dst);
 
 	/* The counter may be off by what the CPUs have not added to it yet. */
-	rss = pthp_get_kb("/proc/self/status", "RssAnon:") - rss;
+	rss = pthp_get_named("/proc/self/status", "RssAnon:") - rss;
 	data = env->r.nr_mapped * (psize() >> 10);
 	EXPECT_GE(2 * data + 1024, rss);
 }
@@ -88,8 +86,7 @@ TEST_F(partial_thp_edges, zero_half_stays)
 	struct env *env = &self->env;
 	unsigned int quarter = 1u << env->order >> 2;
 
-	if (!replaces_zeroes(_metadata))
-		return;
+	requires(return, replaces_zeroes, NO_ZEROES);
 	if (!build(_metadata, env))
 		return;
 	ASSERT_EQ(0, each_thp(env, zero, quarter / 2, quarter / 2, 0));
@@ -108,8 +105,7 @@ TEST_F(partial_thp_edges, zero_less_than_half_splits)
 	struct env *env = &self->env;
 	unsigned int quarter = 1u << env->order >> 2;
 
-	if (!replaces_zeroes(_metadata))
-		return;
+	requires(return, replaces_zeroes, NO_ZEROES);
 	if (!build(_metadata, env))
 		return;
 	ASSERT_EQ(0, each_thp(env, zero, quarter / 2 - 1, quarter / 2 + 1, 0));
@@ -131,9 +127,8 @@ TEST_F(partial_thp_edges, zero_max_ptes_none)
 	const unsigned int limits[] = { n / 8, n / 8 - 1, 0 };
 	char value[16];
 
-	if (!replaces_zeroes(_metadata))
-		return;
-	EXPECT_TRUE(set(env, MAX_PTES_NONE, "0"));
+	requires(return, replaces_zeroes, NO_ZEROES);
+	EXPECT_TRUE(pthp_set(MAX_PTES_NONE, "0"));
 	for (i = 0; i < ARRAY_SIZE(limits); i++) {
 		snprintf(value, sizeof(value), "%u", limits[i]);
 		EXPECT_TRUE(pthp_put(MAX_PTES_NONE, value));
@@ -243,15 +238,14 @@ TEST_F(partial_thp_edges, zero_uffd_wp)
 	unsigned int n = 1u << env->order, i;
 	int uffd;
 
-	if (!replaces_zeroes(_metadata))
-		return;
+	requires(return, replaces_zeroes, NO_ZEROES);
 	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
-		SKIP(return, "no userfaultfd write protection");
+	requires(return, uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api),
+		 "no userfaultfd write protection");
 	if (!build(_metadata, env))
 		return;
-	if (uffd_register(uffd, env->r.mem, region_len(env), false, true, false))
-		SKIP(return, "no userfaultfd write protection of memory");
+	requires(return, !uffd_register(uffd, env->r.mem, region_len(env), false, true, false),
+		 "no userfaultfd write protection of memory");
 	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
 	for (i = 0; i < NR_THPS; i++) {
 		wp.range.start = (uintptr_t)pthp_addr(&env->r, i * n);
@@ -269,10 +263,8 @@ TEST_F(partial_thp_edges, zero_soft_dirty)
 	struct env *env = &self->env;
 	unsigned int n = 1u << env->order, i;
 
-	if (!replaces_zeroes(_metadata))
-		return;
-	if (!softdirty_supported())
-		SKIP(return, "no soft-dirty tracking");
+	requires(return, replaces_zeroes, NO_ZEROES);
+	requires(return, softdirty_supported(), "no soft-dirty tracking");
 	if (!build(_metadata, env))
 		return;
 	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
@@ -423,8 +415,8 @@ static struct locked count_locked(void)
 	pthp_mbind(page, psize(), 0, MPOL_MF_MOVE);
 	munmap(page, psize());
 	pthp_vmstat_read(&v);
-	l.mlocked = pthp_get_kb("/proc/meminfo", "Mlocked:");
-	l.unevictable = pthp_get_kb("/proc/meminfo", "Unevictable:");
+	l.mlocked = pthp_get_named("/proc/meminfo", "Mlocked:");
+	l.unevictable = pthp_get_named("/proc/meminfo", "Unevictable:");
 	return l;
 }
 

@@ -4,77 +4,38 @@
  * pages, or not in the same way; and what migration costs others.
  *
  * "Stock" is a 6.1 kernel.  A 6.12 kernel passes where nothing is said of it.
- *
- * forked_thp: the parent maps THPs by PMDs, the child by PTEs.
- *   counted_once - the pages that both of them map are counted once after a
- *	migration, as before.  Stock counts them twice.
- *   moved_gives_back - what only the parent mapped comes back after a migration
- *	when the parent unmaps all.  Stock has forgotten about it.
- *   failed_gives_back - and it does after a migration that failed.  Stock passes.
- *   failed_and_moved - then, the child migrates what it has, and no more.  Stock
- *	copies the THPs whole; 6.12 says so, though it does not.
- *   whole_for_parent - what the child does not map any more is mapped by the
- *	parent: nothing is split.  Stock splits it when memory gets short, if it was
- *	migrated meanwhile, and so does 6.12.
- *   whole_after_all - the same, if it is migrated once more after the child has
- *	gone.  Stock passes, 6.12 does not.
- *
- * partial_thp_cost: what others feel.
- *   pages_in_order - the pages of a THP that was split are as much in physical
- *	order as before.  Stock passes, as it does not split.  On 6.12 they are in
- *	reverse order.
- *   pinned_is_seen - a THP that is pinned is not taken apart to find out.  Stock
- *	passes.  6.12 tries to split it.
- *   one_flush_a_page - there are no more TLB shootdowns than there are mapped
- *	pages; on 6.12, where the pages of a THP are unmapped together, than two for a
- *	THP, one for the split and one for the migration.  Stock passes.
- *   shared_without_first - a THP of shared memory of which nobody maps the first
- *	page is not for one process to move, but for the last that maps it.  Stock
- *	lets nobody move it.  6.1 only: later kernels go by other rules.
- *   cgroup_removed - what waits to be split is still found when the cgroup that it
- *	is charged to has gone.  6.1 only.  Stock does not find it.
  */
-#define _GNU_SOURCE
 #include "../kselftest_harness.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "partial_thp.h"
-
-/* Emulators with a debug kernel are slow, and nothing here is about time. */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 300
+#include "partial_thp_test.h"
 
 #define NR_THPS 8
 
 struct env {
 	int src, dst;
-	unsigned long numa_balancing;
 	struct pthp r;
 };
 
 static void env_setup(struct __test_metadata *_metadata, struct env *env)
 {
-	if (geteuid())
-		SKIP(return, "needs root");
-	if (!thp_is_enabled() || !pthp_pmd_order())
-		SKIP(return, "transparent huge pages are not enabled");
-	if (!pthp_two_nodes(&env->src, &env->dst))
-		SKIP(return, "needs two nodes with memory");
-	env->numa_balancing = pthp_balancing(0);
+	if (!test_setup_nodes(_metadata, &env->src, &env->dst))
+		return;
 	/* 4: it does not write to the console from now on */
-	write_num("/proc/sys/vm/drop_caches", 4);
+	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
 }
 
 static void env_teardown(struct env *env)
 {
 	pthp_free(&env->r);
-	pthp_balancing(env->numa_balancing);
+	pthp_restore();
 }
 
 static bool build(struct __test_metadata *_metadata, struct env *env,
@@ -83,8 +44,7 @@ static bool build(struct __test_metadata *_metadata, struct env *env,
 	const char *missing;
 
 	missing = pthp_alloc(&env->r, NR_THPS, pthp_pmd_order(), env->src, 1);
-	if (missing)
-		SKIP(return false, "%s", missing);
+	requires(return false, !missing, "%s", missing);
 	ASSERT_EQ(0, pthp_punch(&env->r, shape, PTHP_DONTNEED));
 	return true;
 }
@@ -96,7 +56,7 @@ static size_t region_len(const struct pthp *r)
 
 static void shrink(void)
 {
-	write_num("/proc/sys/vm/drop_caches", 2);
+	pthp_put(PTHP_DROP_CACHES, "2");
 }
 
 /* It does not say whether all could be moved. */
@@ -249,6 +209,10 @@ static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
 	ASSERT_EQ(0, madvise(r->mem, region_len(r), MADV_DONTNEED));
 }
 
+/*
+ * The pages that both map are counted once after a migration, as before.  Stock
+ * counts them twice.
+ */
 TEST_F(forked_thp, counted_once)
 {
 	struct env *env = &self->env;
@@ -271,6 +235,10 @@ TEST_F(forked_thp, counted_once)
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 }
 
+/*
+ * What only the parent mapped comes back after a migration when the parent unmaps
+ * all. Stock has forgotten about it.
+ */
 TEST_F(forked_thp, moved_gives_back)
 {
 	struct env *env = &self->env;
@@ -286,6 +254,7 @@ TEST_F(forked_thp, moved_gives_back)
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 }
 
+/* And it does after a migration that failed.  Stock passes. */
 TEST_F(forked_thp, failed_gives_back)
 {
 	struct env *env = &self->env;
@@ -305,6 +274,10 @@ TEST_F(forked_thp, failed_gives_back)
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 }
 
+/*
+ * Then, the child migrates what it has, and no more.  Stock copies the THPs whole;
+ * 6.12 says so, though it does not.
+ */
 TEST_F(forked_thp, failed_and_moved)
 {
 	struct env *env = &self->env;
@@ -327,6 +300,11 @@ TEST_F(forked_thp, failed_and_moved)
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 }
 
+/*
+ * What the child does not map any more is mapped by the parent: nothing is split.
+ * Stock splits it when memory gets short, if it was migrated meanwhile, and so
+ * does 6.12.
+ */
 TEST_F(forked_thp, whole_for_parent)
 {
 	struct env *env = &self->env;
@@ -344,6 +322,10 @@ TEST_F(forked_thp, whole_for_parent)
 	EXPECT_TRUE(pthp_intact(r));
 }
 
+/*
+ * The same, if it is migrated once more after the child has gone.  Stock passes,
+ * 6.12 does not.
+ */
 TEST_F(forked_thp, whole_after_all)
 {
 	struct env *env = &self->env;
@@ -380,6 +362,10 @@ FIXTURE_TEARDOWN(partial_thp_cost)
 /* Enough to use up what the page allocator has in pieces and in no order */
 #define SMALL_LEN (64ul << 20)
 
+/*
+ * The pages of a THP that was split are as much in physical order as before.
+ * Stock passes, as it does not split.  On 6.12 they are in reverse order.
+ */
 TEST_F(partial_thp_cost, pages_in_order)
 {
 	struct env *env = &self->env;
@@ -413,6 +399,10 @@ TEST_F(partial_thp_cost, pages_in_order)
 	}
 }
 
+/*
+ * A THP that is pinned is not taken apart to find out.  Stock passes.  6.12 tries
+ * to split it.
+ */
 TEST_F(partial_thp_cost, pinned_is_seen)
 {
 	struct env *env = &self->env;
@@ -486,6 +476,11 @@ static long shootdowns_allowed(enum pthp_shape shape, unsigned int nr_mapped)
 #endif
 }
 
+/*
+ * There are no more TLB shootdowns than there are mapped pages; and where the
+ * pages of a THP are unmapped together, than two for a THP, one for the split and
+ * one for the migration.  Stock passes.
+ */
 TEST_F(partial_thp_cost, one_flush_a_page)
 {
 	static const enum pthp_shape shapes[] = {
@@ -497,10 +492,8 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 	unsigned int i;
 	long n;
 
-	if (shootdowns() < 0 || !run_on(0))
-		SKIP(return, "TLB shootdowns are not counted");
-	if (pthread_create(&thread, NULL, spin, NULL))
-		SKIP(return, "no second thread");
+	requires(return, shootdowns() >= 0 && run_on(0), "TLB shootdowns are not counted");
+	requires(return, !pthread_create(&thread, NULL, spin, NULL), "no second thread");
 	for (i = 0; i < 100 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
 		usleep(10000);
 	if (!spinning) {
@@ -526,8 +519,6 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 }
 
 #ifndef HAVE_MBIND_FOLIO
-#define SHMEM_ENABLED PTHP_THP_SYSFS "shmem_enabled"
-
 static void touch(const char *mem, size_t len)
 {
 	size_t i;
@@ -558,24 +549,25 @@ static int other(char *mem, size_t len, int fd, int node, int ready, int go)
 	return c == 'm' && pthp_mbind(mem, len, node, MPOL_MF_MOVE) ? 2 : 0;
 }
 
+/*
+ * A THP of shared memory of which nobody maps the first page is not for one
+ * process to move, but for the last that maps it.  Stock lets nobody move it.
+ * Later kernels go by other rules.
+ */
 TEST_F(partial_thp_cost, shared_without_first)
 {
 	size_t pmd = read_pmd_pagesize(), len = pmd - psize();
-	char *mem, *thp, old[64] = "", *name = NULL;
+	char *mem, *thp;
 	int fd, ready[2], go[2], i, status, src;
 	struct env *env = &self->env;
 	char c[2] = { 'm', 'x' };
 
-	if (pthp_get(SHMEM_ENABLED, old, sizeof(old)))
-		name = strchr(old, '[');
-	if (!name || !strchr(name, ']'))
-		SKIP(return, "no THPs of shared memory");
-	*strchr(++name, ']') = '\0';
+	requires(return, pthp_set(PTHP_THP "shmem_enabled", "advise"),
+		 "no THPs of shared memory");
 	fd = memfd_create("partial_thp", 0);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ftruncate(fd, pmd));
 	ASSERT_EQ(0, pthp_prefer_node(env->src));
-	ASSERT_TRUE(pthp_put(SHMEM_ENABLED, "advise"));
 
 	mem = mmap(NULL, 2 * pmd, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, mem);
@@ -584,9 +576,7 @@ TEST_F(partial_thp_cost, shared_without_first)
 			    MAP_SHARED | MAP_FIXED, fd, 0));
 	madvise(thp, pmd, MADV_HUGEPAGE);
 	memset(thp, 1, pmd);
-	pthp_put(SHMEM_ENABLED, name);
-	if (!check_huge_shmem(thp, 1, pmd))
-		SKIP(return, "no THP of shared memory to be had");
+	requires(return, check_huge_shmem(thp, 1, pmd), "no THP of shared memory to be had");
 
 	/* Not the first page: so nobody can map it by a PMD. */
 	munmap(thp, pmd);
@@ -641,6 +631,10 @@ static long offline_cgroups(void)
 	return pthp_get_named(CGROUP2 "cgroup.stat", "nr_dying_descendants");
 }
 
+/*
+ * What waits to be split is still found when the cgroup that it is charged to has
+ * gone. Stock does not find it.
+ */
 TEST_F(partial_thp_cost, cgroup_removed)
 {
 	static const char * const dirs[] = {
@@ -653,8 +647,8 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	long offline;
 	int tries;
 
-	if (!pthp_put(CGROUP2 "cgroup.subtree_control", "+memory"))
-		SKIP(return, "no memory controller for cgroup v2");
+	requires(return, pthp_put(CGROUP2 "cgroup.subtree_control", "+memory"),
+		 "no memory controller for cgroup v2");
 	cgroup_dir(_metadata, dirs[0], true);
 	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dirs[0]);
 	ASSERT_TRUE(pthp_put(path, "+memory"));

@@ -26,7 +26,6 @@
  *
  * PARTIAL_THP_SECONDS is for how long each of them runs (2).
  */
-#define _GNU_SOURCE
 #include "../kselftest_harness.h"
 
 #include <pthread.h>
@@ -36,16 +35,14 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "partial_thp.h"
+#include "partial_thp_test.h"
 
 /* Emulators with a debug kernel are slow. */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 3600
 
-#define DROP_CACHES	"/proc/sys/vm/drop_caches"
 #define SPLIT_FILE	"/sys/kernel/debug/split_huge_pages"
 #define CGROUP		"/sys/fs/cgroup"
-#define SMALL_THPS	"/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
 
 /* Of each THP, so many pages stay mapped at first. */
 #define NR_PAGES	8
@@ -176,7 +173,7 @@ static bool split_from_outside(struct race *r)
 
 static bool shrink(struct race *r)
 {
-	return pthp_put(DROP_CACHES, "2");
+	return pthp_put(PTHP_DROP_CACHES, "2");
 }
 
 static long move_to(struct race *r, int node)
@@ -226,8 +223,6 @@ static bool enter_cgroup(struct race *r)
 
 FIXTURE(partial_thp_race) {
 	struct race r;
-	unsigned long numa_balancing;
-	char small[64];
 };
 
 FIXTURE_VARIANT(partial_thp_race) {
@@ -282,17 +277,13 @@ FIXTURE_SETUP(partial_thp_race)
 	char *mem;
 
 	memset(self, 0, sizeof(*self));
-	if (geteuid())
-		SKIP(return, "needs root");
-	if (!thp_is_enabled() || !pthp_pmd_order())
-		SKIP(return, "transparent huge pages are not enabled");
-	if (!pthp_two_nodes(&r->nodes[0], &r->nodes[1]))
-		SKIP(return, "needs two nodes with memory");
+	if (!test_setup_nodes(_metadata, &r->nodes[0], &r->nodes[1]))
+		return;
 	r->split = open(SPLIT_FILE, O_WRONLY);
-	if (variant->opponent == split_from_outside && r->split < 0)
-		SKIP(return, "no " SPLIT_FILE);
-	if (variant->prepare && access(CGROUP "/cgroup.subtree_control", W_OK))
-		SKIP(return, "no cgroup2");
+	requires(return, variant->opponent != split_from_outside || r->split >= 0,
+		 "no " SPLIT_FILE);
+	requires(return, !variant->prepare || !access(CGROUP "/cgroup.subtree_control", W_OK),
+		 "no cgroup2");
 
 	r->thp = read_pmd_pagesize();
 	mem = mmap(NULL, 2 * r->thp, PROT_NONE,
@@ -300,30 +291,19 @@ FIXTURE_SETUP(partial_thp_race)
 	ASSERT_NE(MAP_FAILED, mem);
 	r->mem = (char *)(((uintptr_t)mem + r->thp - 1) & ~(r->thp - 1));
 	r->small = psize() == 4096 &&
-		   pthp_get(SMALL_THPS, self->small, sizeof(self->small)) &&
-		   pthp_put(SMALL_THPS, "madvise");
+		   pthp_set(PTHP_THP "hugepages-64kB/enabled", "madvise");
 	ASSERT_EQ(0, pthp_prefer_node(r->nodes[0]));
 	ASSERT_EQ(0, pipe2(r->pipefd, O_NONBLOCK));
 	/* 4: it does not write to the console from now on */
-	pthp_put(DROP_CACHES, "4");
-	self->numa_balancing = pthp_balancing(0);
+	pthp_put(PTHP_DROP_CACHES, "4");
 	r->seed = time(NULL);
 }
 
 FIXTURE_TEARDOWN(partial_thp_race)
 {
-	char *chosen;
-
-	if (!self->r.mem)
-		return;
-	pthp_balancing(self->numa_balancing);
-	/* "always inherit [madvise] never" */
-	chosen = strchr(self->small, '[');
-	if (self->r.small && chosen++) {
-		chosen[strcspn(chosen, "]")] = '\0';
-		pthp_put(SMALL_THPS, chosen);
-	}
-	munmap(self->r.mem, self->r.thp);
+	pthp_restore();
+	if (self->r.mem)
+		munmap(self->r.mem, self->r.thp);
 }
 
 /* Not at the same moment of the other thread's work each time */

@@ -177,15 +177,11 @@ static bool fill_node(int node, size_t step)
 {
 	size_t pmd = read_pmd_pagesize(), len;
 	int fd = open("/proc/self/pagemap", O_RDONLY);
-	char path[64], buf[4096], *mem, *at, *end;
-	const char *total;
+	char *mem, *at, *end;
 
-	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo",
-		 node);
-	if (fd < 0 || !pthp_get(path, buf, sizeof(buf)))
+	len = pthp_node_pages(node) * psize();
+	if (fd < 0 || !len)
 		return false;
-	total = strstr(buf, "MemTotal:");
-	len = total ? strtoul(total + 9, NULL, 10) << 10 : 0;
 	len = (len + 2 * pmd) & ~(pmd - 1);
 	mem = mmap(NULL, len + pmd, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -250,7 +246,7 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 	long killed = pthp_get_named("/proc/vmstat", "oom_kill");
 	int status, ret;
 
-	EXPECT_TRUE(set(env, "/proc/sys/kernel/printk", "1"));
+	EXPECT_TRUE(pthp_set("/proc/sys/kernel/printk", "1"));
 	EXPECT_TRUE(pthp_put("/dev/kmsg", "<6>" MARK));
 	ret = pthp_mbind(env->r.mem, region_len(env), env->dst, MPOL_MF_MOVE);
 	TH_LOG("mbind: %d, %u of %u pages moved", ret,
@@ -281,11 +277,6 @@ TEST_F(partial_thp_target, full_target)
 	expect_no_kill(_metadata, env);
 }
 
-static void thp_file(char *path, size_t size, unsigned int order)
-{
-	snprintf(path, size, THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
-}
-
 /* The same with folios that are of order 2 from the start.  Stock: a process is killed. */
 TEST_F(partial_thp_target, full_target_mthp)
 {
@@ -293,12 +284,11 @@ TEST_F(partial_thp_target, full_target_mthp)
 	char pmd[96], path[96];
 	bool ready;
 
-	if (!(thp_supported_orders() & 1ul << 2))
-		SKIP(return, "no anonymous folios of order 2");
+	requires(return, thp_supported_orders() & 1ul << 2, "no anonymous folios of order 2");
 	ASSERT_TRUE(spawn(env, fill_dst, 0));
-	thp_file(pmd, sizeof(pmd), env->order);
-	thp_file(path, sizeof(path), 2);
-	ready = set(env, pmd, "never") && set(env, path, "always");
+	pthp_order_knob(pmd, sizeof(pmd), env->order);
+	pthp_order_knob(path, sizeof(path), 2);
+	ready = pthp_set(pmd, "never") && pthp_set(path, "always");
 	EXPECT_TRUE(ready);
 	env->thps = NR_TOO_MANY << (env->order - 2);
 	env->order = 2;
@@ -336,16 +326,16 @@ TEST_F(partial_thp_target, fragmented_target)
 	bool ready;
 
 	have = ffsl(65536 / psize()) - 1;
-	if (have < 2 || !(thp_supported_orders() & 1ul << have))
-		SKIP(return, "no anonymous folios of 64 KiB");
-	thp_file(pmd, sizeof(pmd), env->order);
-	thp_file(path, sizeof(path), have);
+	requires(return, have >= 2 && thp_supported_orders() & 1ul << have,
+		 "no anonymous folios of 64 KiB");
+	pthp_order_knob(pmd, sizeof(pmd), env->order);
+	pthp_order_knob(path, sizeof(path), have);
 	/* Nothing is kept free, in large blocks, for others. */
-	ready = set(env, pmd, "never") && set(env, path, "always") &&
-		set(env, "/proc/sys/vm/compact_unevictable_allowed", "0") &&
-		set(env, "/proc/sys/vm/lowmem_reserve_ratio", "0 0 0") &&
-		set(env, "/proc/sys/vm/watermark_boost_factor", "0") &&
-		set(env, "/proc/sys/vm/min_free_kbytes", "1024") &&
+	ready = pthp_set(pmd, "never") && pthp_set(path, "always") &&
+		pthp_set("/proc/sys/vm/compact_unevictable_allowed", "0") &&
+		pthp_set("/proc/sys/vm/lowmem_reserve_ratio", "0 0 0") &&
+		pthp_set("/proc/sys/vm/watermark_boost_factor", "0") &&
+		pthp_set("/proc/sys/vm/min_free_kbytes", "1024") &&
 		spawn(env, fill_dst, 65536) && pthp_put(pmd, "always");
 	EXPECT_TRUE(ready);
 	EXPECT_TRUE(can_have(env, have));
@@ -510,8 +500,8 @@ TEST_F(partial_thp_target, trace_agrees_with_vmstat)
 	struct traced t;
 	int pipefd[2];
 
-	if (access(MIGRATE_EVENT "mm_migrate_pages/enable", W_OK))
-		SKIP(return, "no trace events");
+	requires(return, !access(MIGRATE_EVENT "mm_migrate_pages/enable", W_OK),
+		 "no trace events");
 	if (!build(_metadata, env))
 		return;
 	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
@@ -541,8 +531,8 @@ TEST_F(partial_thp_target, trace_pairs)
 	struct env *env = &self->env;
 	struct traced t;
 
-	if (access(MIGRATE_EVENT "set_migration_pte/enable", W_OK))
-		SKIP(return, "no trace events");
+	requires(return, !access(MIGRATE_EVENT "set_migration_pte/enable", W_OK),
+		 "no trace events");
 	env->thps = 2;
 	if (!build(_metadata, env))
 		return;
@@ -572,12 +562,11 @@ TEST_F(partial_thp_target, trace_compaction)
 	long freed = 0;
 
 	env->order = ffsl(65536 / psize()) - 1;
-	if (env->order < 2 || !(thp_supported_orders() & 1ul << env->order))
-		SKIP(return, "no anonymous folios of 64 KiB");
-	if (access(COMPACTED, W_OK))
-		SKIP(return, "no trace events");
-	thp_file(path, sizeof(path), env->order);
-	EXPECT_TRUE(set(env, path, "always"));
+	requires(return, env->order >= 2 && thp_supported_orders() & 1ul << env->order,
+		 "no anonymous folios of 64 KiB");
+	requires(return, !access(COMPACTED, W_OK), "no trace events");
+	pthp_order_knob(path, sizeof(path), env->order);
+	EXPECT_TRUE(pthp_set(path, "always"));
 	half = 1u << pthp_pmd_order() >> 1;
 	for (i = 0; i < NR_COMPACTED; i++)
 		EXPECT_TRUE(!pthp_alloc(&small[i], half >> env->order, env->order,
@@ -591,7 +580,7 @@ TEST_F(partial_thp_target, trace_compaction)
 	}
 
 	EXPECT_TRUE(trace(true));
-	write_num("/proc/sys/vm/compact_memory", 1);
+	EXPECT_TRUE(pthp_put(PTHP_COMPACT, "1"));
 	trace(false);
 	EXPECT_TRUE(read_trace(&t));
 	for (i = 0; i < NR_COMPACTED; i++) {

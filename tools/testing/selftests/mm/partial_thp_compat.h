@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What partial_thp.h takes from vm_util.h and thp_settings.h and kernels before
+ * What partial_thp.c and its users take from vm_util.h and thp_settings.h and kernels before
  * 6.12 do not have there, as far as it is needed.  Later kernels do not get this
  * file.
  */
@@ -16,8 +16,6 @@
 #define PM_UFFD_WP	BIT_ULL(57)
 #define PM_SWAP		BIT_ULL(62)
 #define PM_PRESENT	BIT_ULL(63)
-
-#define PTHP_THP_SYSFS	"/sys/kernel/mm/transparent_hugepage/"
 
 static inline unsigned int psize(void)
 {
@@ -72,7 +70,7 @@ static inline void write_num(const char *path, unsigned long num)
 
 static inline bool thp_is_enabled(void)
 {
-	FILE *f = fopen(PTHP_THP_SYSFS "enabled", "r");
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
 	char buf[64] = "";
 
 	if (!f)
@@ -87,15 +85,6 @@ static inline bool thp_is_enabled(void)
 static inline unsigned long thp_supported_orders(void)
 {
 	return 0;
-}
-
-static inline int thp_read_string(const char *name, const char * const strings[])
-{
-	return -1;
-}
-
-static inline void thp_write_string(const char *name, const char *val)
-{
 }
 
 #endif /* __PARTIAL_THP_COMPAT_H */

@@ -12,38 +12,24 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "partial_thp.h"
+#include "partial_thp_test.h"
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
 
-/* Emulators with a debug kernel are slow, and nothing here is about time. */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 300
-
 #define NR_THPS		8
 #define SEED		1
-#define THP		"/sys/kernel/mm/transparent_hugepage/"
-
-/* A file that was written to, and what was in it */
-struct setting {
-	char path[96];
-	char value[128];
-};
 
 struct env {
 	int src;
 	int dst;
 	unsigned int thps;
 	unsigned int order;
-	unsigned long numa_balancing;
 	struct pthp r;
 	bool *zero;		/* zero-filled pages: @r takes them for unmapped */
 	bool *border;		/* a VMA begins with this page */
 	unsigned int max_zero;	/* of a THP's pages, in one that stays whole */
-	struct setting saved[8];
-	unsigned int nr_saved;
 	pid_t child;
 };
 
@@ -56,43 +42,13 @@ struct seen {
 	unsigned int orders[PTHP_MAX_ORDER + 1];
 };
 
-/*
- * Write to a file.  env_teardown() restores it.  A failed ASSERT does not get there, so
- * a test should only use EXPECT from here on.
- */
-static inline bool set(struct env *env, const char *path, const char *value)
-{
-	struct setting *s = &env->saved[env->nr_saved];
-	char buf[sizeof(s->value)], *chosen;
-
-	if (env->nr_saved == ARRAY_SIZE(env->saved) ||
-	    !pthp_get(path, buf, sizeof(buf)))
-		return false;
-	chosen = strchr(buf, '[');
-	chosen = chosen ? chosen + 1 : buf;
-	chosen[strcspn(chosen, "]\n")] = '\0';
-	snprintf(s->value, sizeof(s->value), "%s", chosen);
-	snprintf(s->path, sizeof(s->path), "%s", path);
-	env->nr_saved++;
-	return pthp_put(path, value);
-}
-
 static inline void env_setup(struct __test_metadata *_metadata, struct env *env)
 {
-	struct pthp_vmstat v;
-
-	if (geteuid())
-		SKIP(return, "needs root");
-	if (!thp_is_enabled() || !pthp_pmd_order())
-		SKIP(return, "transparent huge pages are not enabled");
-	if (!pthp_two_nodes(&env->src, &env->dst))
-		SKIP(return, "needs two nodes with memory");
-	if (!pthp_vmstat_read(&v))
-		SKIP(return, "/proc/vmstat lacks migration events");
+	if (!test_setup_nodes(_metadata, &env->src, &env->dst))
+		return;
 	env->thps = NR_THPS;
 	env->order = pthp_pmd_order();
 	env->max_zero = 1u << env->order;
-	env->numa_balancing = pthp_balancing(0);
 }
 
 /* Fork a child that does @fn and stays until stop_child(). */
@@ -130,15 +86,10 @@ static inline void stop_child(struct env *env)
 static inline void env_teardown(struct env *env)
 {
 	stop_child(env);
-	while (env->nr_saved) {
-		struct setting *s = &env->saved[--env->nr_saved];
-
-		pthp_put(s->path, s->value);
-	}
 	pthp_free(&env->r);
 	free(env->zero);
 	free(env->border);
-	pthp_balancing(env->numa_balancing);
+	pthp_restore();
 }
 
 /* Make the region; false if the test was skipped. */
@@ -148,8 +99,7 @@ static inline bool build(struct __test_metadata *_metadata, struct env *env)
 
 	pthp_free(&env->r);
 	missing = pthp_alloc(&env->r, env->thps, env->order, env->src, SEED);
-	if (missing)
-		SKIP(return false, "%s", missing);
+	requires(return false, !missing, "%s", missing);
 	env->r.hole = PTHP_DONTNEED;
 	free(env->zero);
 	free(env->border);
@@ -320,17 +270,12 @@ static inline void expect_planned(struct __test_metadata *_metadata,
 				  const struct env *env)
 {
 	unsigned int want[PTHP_MAX_ORDER + 1] = { 0 }, i;
-	char want_str[128], got_str[128];
 	struct seen s;
 
 	for (i = 0; i < env->r.nr_folios; i++)
 		plan(env, i << env->order, env->order, want);
 	look(env, &s);
-	EXPECT_EQ(0, memcmp(want, s.orders, sizeof(want))) {
-		TH_LOG("folios (order:number): expected %s, got %s",
-		       pthp_orders_str(want, want_str, sizeof(want_str)),
-		       pthp_orders_str(s.orders, got_str, sizeof(got_str)));
-	}
+	expect_same_orders(_metadata, want, s.orders);
 	EXPECT_EQ(0, s.crossing);
 	EXPECT_EQ(0, s.too_empty);
 }

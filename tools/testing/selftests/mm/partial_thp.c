@@ -1,0 +1,764 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Partially mapped large folios: make them, migrate them, and look at what became of
+ * them.  See partial_thp.h.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "partial_thp.h"
+
+/* ---- shapes: which pages of a folio stay mapped ---- */
+
+const char * const pthp_shape_names[PTHP_NR_SHAPES] = {
+	[PTHP_ALL]		= "all",
+	[PTHP_FIRST_HALF]	= "first_half",
+	[PTHP_LAST_HALF]	= "last_half",
+	[PTHP_THREE_QUARTERS]	= "three_quarters",
+	[PTHP_CB64K]		= "cb64k",
+	[PTHP_CB16K]		= "cb16k",
+	[PTHP_ALTERNATE]	= "alternate",
+	[PTHP_ALL_BUT_ONE]	= "all_but_one",
+	[PTHP_ONE_PAGE]		= "one_page",
+	[PTHP_RAGGED]		= "ragged",
+	[PTHP_RANDOM]		= "random",
+};
+
+/* Does page @i of @n in folio @folio stay mapped? */
+bool pthp_shape_maps(enum pthp_shape shape, unsigned int i,
+		     unsigned int n, unsigned int folio,
+		     unsigned int seed)
+{
+	switch (shape) {
+	case PTHP_FIRST_HALF:
+		return i < n / 2;
+	case PTHP_LAST_HALF:
+		return i >= n / 2;
+	case PTHP_THREE_QUARTERS:
+		return i < n / 4 * 3;
+	case PTHP_CB64K:
+		return !(i / (65536 / psize()) % 2);
+	case PTHP_CB16K:
+		return !(i / (16384 / psize()) % 2);
+	case PTHP_ALTERNATE:
+		return !(i % 2);
+	case PTHP_ALL_BUT_ONE:
+		return i != n / 3;
+	case PTHP_ONE_PAGE:
+		return i == n / 3;
+	case PTHP_RAGGED:
+		return (i > n * 3 / 64 && i <= n * 20 / 64 + 3) ||
+		       (i + 1 >= n * 37 / 64 && i < n * 55 / 64 + 2);
+	case PTHP_RANDOM:
+		return pthp_mix(((uint64_t)seed << 32) + folio * n + i) & 1;
+	default:
+		return true;
+	}
+}
+
+const char * const pthp_call_names[PTHP_NR_CALLS] = {
+	[PTHP_MOVE_PAGES]	= "move_pages",
+	[PTHP_MBIND]		= "mbind",
+	[PTHP_MIGRATE_PAGES]	= "migrate_pages",
+};
+
+/* ---- files, and knobs that are set back ---- */
+
+/* 0, or a negative error */
+long pthp_write(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t len = strlen(value);
+	long ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	errno = EIO;
+	if (write(fd, value, len) != len)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+bool pthp_get(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, buf, size - 1);
+	close(fd);
+	if (len < 0)
+		return false;
+	buf[len] = '\0';
+	return true;
+}
+
+/* The number that a file begins with, or -1 */
+long pthp_get_number(const char *path)
+{
+	char buf[64], *end;
+	long value;
+
+	if (!pthp_get(path, buf, sizeof(buf)))
+		return -1;
+	value = strtol(buf, &end, 10);
+	return end == buf ? -1 : value;
+}
+
+/* The number behind @name and blanks, in a file that has one in each line; or -1 */
+long pthp_get_named(const char *path, const char *name)
+{
+	char line[256], *at;
+	long value = -1;
+	FILE *f;
+
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	while (value < 0 && fgets(line, sizeof(line), f)) {
+		at = strstr(line, name);
+		if (at && (at == line || isblank(at[-1])) &&
+		    isblank(at[strlen(name)]))
+			value = atol(at + strlen(name));
+	}
+	fclose(f);
+	return value;
+}
+
+#define MAX_KNOBS 32
+
+static struct {
+	char path[128];
+	char value[128];
+} knobs[MAX_KNOBS];
+static unsigned int nr_knobs;
+
+/*
+ * Set a knob until pthp_restore(); false if there is none.  Of "always [madvise] never"
+ * the word in brackets is what it was set to.
+ */
+bool pthp_set(const char *path, const char *value)
+{
+	char old[sizeof(knobs->value)], *word;
+
+	if (nr_knobs == MAX_KNOBS || !pthp_get(path, old, sizeof(old)))
+		return false;
+	word = strchr(old, '[');
+	word = word ? word + 1 : old;
+	word[strcspn(word, "]\n")] = '\0';
+	if (!pthp_put(path, value))
+		return false;
+	snprintf(knobs[nr_knobs].path, sizeof(knobs->path), "%s", path);
+	snprintf(knobs[nr_knobs].value, sizeof(knobs->value), "%s", word);
+	nr_knobs++;
+	return true;
+}
+
+/* Set all knobs back, the last one first. */
+void pthp_restore(void)
+{
+	while (nr_knobs) {
+		nr_knobs--;
+		if (!pthp_put(knobs[nr_knobs].path, knobs[nr_knobs].value))
+			fprintf(stderr, "# cannot set %s back to %s\n",
+				knobs[nr_knobs].path, knobs[nr_knobs].value);
+	}
+}
+
+/* Automatic NUMA balancing moves pages, too: none of it until pthp_restore(). */
+void pthp_no_balancing(void)
+{
+	pthp_set("/proc/sys/kernel/numa_balancing", "0");
+}
+
+/* ---- nodes ---- */
+
+/* Pages of a memory block, which is what goes offline; 0 if nothing can */
+unsigned long pthp_block_pages(void)
+{
+	char buf[32];
+
+	if (!pthp_get(PTHP_MEMORY "/block_size_bytes", buf, sizeof(buf)))
+		return 0;
+	return strtoul(buf, NULL, 16) / psize();
+}
+
+void pthp_mask(unsigned long *mask, int node)
+{
+	const int bits = 8 * sizeof(*mask);
+
+	memset(mask, 0, PTHP_MASK_LONGS * sizeof(*mask));
+	mask[node / bits] |= 1UL << (node % bits);
+}
+
+/* The first two nodes that have memory and that this task may use */
+bool pthp_two_nodes(int *a, int *b)
+{
+	unsigned long mask[PTHP_MASK_LONGS] = { 0 };
+	const int bits = 8 * sizeof(*mask);
+	int node, found = 0;
+
+	if (syscall(__NR_get_mempolicy, NULL, mask, PTHP_MAX_NODES, NULL,
+		    MPOL_F_MEMS_ALLOWED))
+		return false;
+	for (node = 0; node < PTHP_MAX_NODES && found < 2; node++) {
+		if (mask[node / bits] & (1UL << (node % bits)))
+			*(found++ ? b : a) = node;
+	}
+	return found == 2;
+}
+
+int pthp_mbind(void *addr, size_t len, int node, int flags)
+{
+	unsigned long mask[PTHP_MASK_LONGS];
+
+	pthp_mask(mask, node);
+	return syscall(__NR_mbind, addr, len, MPOL_BIND, mask,
+		       PTHP_MAX_NODES + 1, flags) ? -errno : 0;
+}
+
+int pthp_prefer_node(int node)
+{
+	unsigned long mask[PTHP_MASK_LONGS];
+
+	pthp_mask(mask, node);
+	return syscall(__NR_set_mempolicy, MPOL_PREFERRED, mask,
+		       PTHP_MAX_NODES + 1) ? -errno : 0;
+}
+
+/* migrate_pages(2) of everything this process has on @from */
+long pthp_migrate_process(int from, int to)
+{
+	unsigned long old[PTHP_MASK_LONGS], new[PTHP_MASK_LONGS];
+	long ret;
+
+	pthp_mask(old, from);
+	pthp_mask(new, to);
+	ret = syscall(__NR_migrate_pages, 0, PTHP_MAX_NODES + 1, old, new);
+	return ret < 0 ? -errno : ret;
+}
+
+/* The memory of a node, in pages, or 0 */
+unsigned long pthp_node_pages(int node)
+{
+	char path[64];
+	long kb;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
+	kb = pthp_get_named(path, "MemTotal:");
+	return kb < 0 ? 0 : kb / (psize() >> 10);
+}
+
+/* ---- statistics ---- */
+
+const char * const pthp_event_names[PTHP_NR_EVENTS] = {
+	[PTHP_PGMIGRATE_SUCCESS]	= "pgmigrate_success",
+	[PTHP_PGMIGRATE_FAIL]		= "pgmigrate_fail",
+	[PTHP_THP_MIGRATION_SUCCESS]	= "thp_migration_success",
+	[PTHP_THP_MIGRATION_FAIL]	= "thp_migration_fail",
+	[PTHP_THP_MIGRATION_SPLIT]	= "thp_migration_split",
+	[PTHP_THP_SPLIT_PAGE]		= "thp_split_page",
+	[PTHP_THP_DEFERRED_SPLIT_PAGE]	= "thp_deferred_split_page",
+	[PTHP_NR_ISOLATED_ANON]		= "nr_isolated_anon",
+};
+
+/* Events are summed over the CPUs, the rest is once stat_refresh folded it. */
+bool pthp_vmstat_read(struct pthp_vmstat *s)
+{
+	unsigned int i, found = 0;
+	char name[64];
+	long value;
+	FILE *f;
+	int fd;
+
+	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
+	if (fd >= 0) {
+		if (write(fd, "1", 1) != 1)
+			fprintf(stderr, "# stat_refresh: %s\n", strerror(errno));
+		close(fd);
+	}
+
+	memset(s, 0, sizeof(*s));
+	f = fopen("/proc/vmstat", "r");
+	if (!f)
+		return false;
+	while (fscanf(f, "%63s %ld", name, &value) == 2) {
+		for (i = 0; i < PTHP_NR_EVENTS; i++) {
+			if (strcmp(name, pthp_event_names[i]))
+				continue;
+			s->v[i] = value;
+			found++;
+		}
+	}
+	fclose(f);
+	return found == PTHP_NR_EVENTS;
+}
+
+/* A statistic of all folios of @order, or -1 where the kernel has none */
+long pthp_folio_stat(unsigned int order, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), PTHP_THP "hugepages-%ukB/stats/%s",
+		 (psize() >> 10) << order, name);
+	return pthp_get_number(path);
+}
+
+/* The knob for anonymous folios of @order */
+void pthp_order_knob(char *path, size_t size, unsigned int order)
+{
+	snprintf(path, size, PTHP_THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
+}
+
+/* ---- regions ---- */
+
+unsigned int pthp_pmd_order(void)
+{
+	unsigned long pages = read_pmd_pagesize() / psize();
+
+	return pages ? ffsl(pages) - 1 : 0;
+}
+
+void pthp_fill(struct pthp *r, unsigned int page)
+{
+	uint64_t *p = pthp_addr(r, page), stamp = pthp_stamp(r, page);
+	unsigned int i;
+
+	for (i = 0; i < PTHP_WORDS; i++)
+		p[i] = stamp + i;
+}
+
+/* Have all mapped pages of the region the content they were given? */
+bool pthp_intact(const struct pthp *r)
+{
+	unsigned int page, i, bad = 0;
+	const uint64_t *p;
+	uint64_t stamp;
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		p = pthp_addr(r, page);
+		stamp = pthp_stamp(r, page);
+		for (i = 0; i < PTHP_WORDS && p[i] == stamp + i; i++)
+			;
+		if (i == PTHP_WORDS)
+			continue;
+		if (bad++ >= 8)
+			continue;
+		if (!p[i])
+			fprintf(stderr, "# page %u is zero from word %u on\n",
+				page, i);
+		else if ((p[i] ^ stamp) >> 32)
+			fprintf(stderr, "# page %u word %u: foreign %#llx\n",
+				page, i, (unsigned long long)p[i]);
+		else
+			fprintf(stderr, "# page %u word %u is of page %u\n",
+				page, i, (uint32_t)p[i] >> 12);
+	}
+	return !bad;
+}
+
+bool pthp_zeroed(const uint64_t *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < PTHP_WORDS; i++) {
+		if (p[i])
+			return false;
+	}
+	return true;
+}
+
+/* Do the unmapped pages read as nothing (munmap) or as zeroes (DONTNEED)? */
+bool pthp_holes_empty(const struct pthp *r)
+{
+	unsigned int page, bad = 0;
+	unsigned char vec;
+
+	for (page = 0; page < r->nr; page++) {
+		char *addr = pthp_addr(r, page);
+		bool ok;
+
+		if (r->mapped[page])
+			continue;
+		if (pagemap_get_entry(r->pagemap, addr) & (PM_PRESENT | PM_SWAP))
+			ok = false;
+		else if (r->hole == PTHP_MUNMAP)
+			ok = mincore(addr, psize(), &vec) && errno == ENOMEM;
+		else
+			ok = pthp_zeroed((uint64_t *)addr);
+		if (!ok && bad++ < 8)
+			fprintf(stderr, "# page %u should be a hole\n", page);
+	}
+	return !bad;
+}
+
+static int pthp_cmp_folio(const void *a, const void *b)
+{
+	const struct pthp_folio *x = a, *y = b;
+
+	if (x->pfn != y->pfn)
+		return x->pfn < y->pfn ? -1 : 1;
+	return x->page < y->page ? -1 : x->page > y->page;
+}
+
+/*
+ * Fill in @f for the page at @pfn from a window of page flags that is naturally
+ * aligned to the largest folio.
+ */
+void pthp_folio_of(struct pthp_folio *f, unsigned long pfn,
+		   const uint64_t *win, unsigned int n)
+{
+	unsigned int head = pfn % n, end;
+
+	if (win[head] & (PTHP_KPF_HEAD | PTHP_KPF_TAIL)) {
+		while (head && win[head] & PTHP_KPF_TAIL)
+			head--;
+	}
+	for (end = head + 1; end < n && win[end] & PTHP_KPF_TAIL; end++)
+		;
+	f->pfn = pfn - pfn % n + head;
+	f->order = ffsl(end - head) - 1;
+}
+
+bool pthp_read_flags(const struct pthp *r, unsigned long pfn,
+		     uint64_t *flags, unsigned int n)
+{
+	ssize_t len = n * sizeof(*flags);
+
+	return pread(r->kpageflags, flags, len, pfn * sizeof(*flags)) == len;
+}
+
+/* Find the folios behind the mapped pages; false if a page is not present. */
+bool pthp_census_take(const struct pthp *r, struct pthp_census *c)
+{
+	unsigned int n = 1u << pthp_pmd_order(), page, i = 0, missing = 0;
+	unsigned long pfn, base = -1ul;
+	uint64_t *win = malloc(n * sizeof(*win));
+
+	memset(c, 0, sizeof(*c));
+	c->folios = malloc((r->nr_mapped + 1) * sizeof(*c->folios));
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		if (pfn == -1ul || !pfn) {
+			missing++;
+			continue;
+		}
+		if (base != pfn - pfn % n) {
+			base = pfn - pfn % n;
+			if (!pthp_read_flags(r, base, win, n))
+				memset(win, 0, n * sizeof(*win));
+		}
+		pthp_folio_of(&c->folios[i], pfn, win, n);
+		c->folios[i++].page = page;
+	}
+	free(win);
+
+	qsort(c->folios, i, sizeof(*c->folios), pthp_cmp_folio);
+	for (page = 0; page < i; page++) {
+		struct pthp_folio *f = &c->folios[page];
+
+		if (c->nr && c->folios[c->nr - 1].pfn == f->pfn)
+			continue;
+		c->orders[f->order]++;
+		c->held += 1ul << f->order;
+		c->folios[c->nr++] = *f;
+	}
+	if (missing)
+		fprintf(stderr, "# %u mapped pages are not present\n", missing);
+	return !missing;
+}
+
+void pthp_census_drop(struct pthp_census *c)
+{
+	free(c->folios);
+	c->folios = NULL;
+}
+
+/* "9:8,0:4", largest first */
+const char *pthp_orders_str(const unsigned int *orders, char *buf, size_t len)
+{
+	int order, pos = 0;
+
+	buf[0] = '\0';
+	for (order = PTHP_MAX_ORDER; order >= 0; order--) {
+		if (orders[order] && (size_t)pos < len)
+			pos += snprintf(buf + pos, len - pos, "%s%d:%u",
+					pos ? "," : "", order, orders[order]);
+	}
+	return pos ? buf : "none";
+}
+
+/* How many mapped pages of the region are on @node? */
+unsigned int pthp_on_node(const struct pthp *r, int node)
+{
+	unsigned int page, n = 0, on = 0;
+
+	for (page = 0; page < r->nr; page++) {
+		if (r->mapped[page])
+			r->addrs[n++] = pthp_addr(r, page);
+	}
+	if (syscall(__NR_move_pages, 0, n, r->addrs, NULL, r->status, 0))
+		return 0;
+	while (n--)
+		on += r->status[n] == node;
+	return on;
+}
+
+/*
+ * How many pages of the folios it began with are still anonymous memory, mapped
+ * by nobody?  Free ones are not, and those somebody else got are mapped.
+ */
+unsigned int pthp_left_behind(const struct pthp *r)
+{
+	unsigned int n = 1u << r->order, i, j, left = 0;
+	int kpagecount = open("/proc/kpagecount", O_RDONLY);
+	ssize_t len = n * sizeof(uint64_t);
+	uint64_t *flags = malloc(len), *counts = malloc(len);
+
+	for (i = 0; i < r->nr_folios; i++) {
+		if (!pthp_read_flags(r, r->src[i], flags, n) ||
+		    pread(kpagecount, counts, len,
+			  r->src[i] * sizeof(*counts)) != len) {
+			left += n;
+			continue;
+		}
+		for (j = 0; j < n; j++)
+			left += flags[j] & PTHP_KPF_ANON && !counts[j];
+	}
+	free(flags);
+	free(counts);
+	close(kpagecount);
+	return left;
+}
+
+void pthp_free(struct pthp *r)
+{
+	if (!r->mem)
+		return;
+	munmap(r->mem, (size_t)r->nr * psize());
+	close(r->pagemap);
+	close(r->kpageflags);
+	free(r->mapped);
+	free(r->addrs);
+	free(r->status);
+	free(r->nodes);
+	free(r->src);
+	memset(r, 0, sizeof(*r));
+}
+
+/*
+ * Map and fill @nr_folios folios of @order on @node.  Return NULL or what is
+ * missing.  The order is asked for by MADV_HUGEPAGE, and a smaller one than
+ * that of the PMD by a region too short for it.  khugepaged is kept out.
+ */
+const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
+		       unsigned int order, int node,
+		       unsigned int seed)
+{
+	size_t pmd = read_pmd_pagesize(), len, slack;
+	struct pthp_census c;
+	unsigned int i;
+	char *mem;
+	bool ok;
+
+	memset(r, 0, sizeof(*r));
+	if (!pmd || order > pthp_pmd_order())
+		return "no transparent huge pages";
+	r->order = order;
+	r->nr_folios = nr_folios;
+	r->nr = nr_folios << order;
+	r->nr_mapped = r->nr;
+	r->seed = seed;
+	len = (size_t)r->nr * psize();
+
+	/* Unmapped space on both sides keeps neighbours from being merged. */
+	mem = mmap(NULL, len + 3 * pmd, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED)
+		return "no address space";
+	r->mem = (char *)(((uintptr_t)mem + 2 * pmd - 1) & ~(pmd - 1));
+	slack = r->mem - mem;
+	munmap(mem, slack);
+	munmap(r->mem + len, 3 * pmd - slack);
+	if (mmap(r->mem, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != r->mem)
+		return "no memory";
+
+	r->pagemap = open("/proc/self/pagemap", O_RDONLY);
+	r->kpageflags = open("/proc/kpageflags", O_RDONLY);
+	r->mapped = malloc(r->nr * sizeof(*r->mapped));
+	r->addrs = malloc(r->nr * sizeof(*r->addrs));
+	r->status = malloc(r->nr * sizeof(*r->status));
+	r->nodes = malloc(r->nr * sizeof(*r->nodes));
+	r->src = malloc(nr_folios * sizeof(*r->src));
+	if (r->pagemap < 0 || r->kpageflags < 0)
+		return "no /proc/self/pagemap or /proc/kpageflags, or not root";
+	memset(r->mapped, true, r->nr * sizeof(*r->mapped));
+
+	if (pthp_mbind(r->mem, len, node, 0))
+		return "no mbind(2)";
+	if (madvise(r->mem, len, MADV_HUGEPAGE))
+		return "no MADV_HUGEPAGE";
+	for (i = 0; i < r->nr; i++)
+		pthp_fill(r, i);
+	if (madvise(r->mem, len, MADV_NOHUGEPAGE))
+		return "no MADV_NOHUGEPAGE";
+
+	ok = pthp_census_take(r, &c) && c.nr == nr_folios &&
+	     c.orders[order] == nr_folios;
+	for (i = 0; ok && i < nr_folios; i++)
+		r->src[i] = c.folios[i].pfn;
+	pthp_census_drop(&c);
+	if (!ok)
+		return "no large folios of the wanted order to be had";
+	if (order == pthp_pmd_order() && !check_huge_anon(r->mem, nr_folios, pmd))
+		return "the large folios are not mapped by a PMD";
+	if (pthp_on_node(r, node) != r->nr)
+		return "no memory on the wanted node";
+	return NULL;
+}
+
+/* Call @fn for every run of pages of the region that are mapped, or are not. */
+int pthp_walk_runs(struct pthp *r, bool mapped, pthp_run_fn fn, long arg)
+{
+	unsigned int start, end;
+	int err, ret = 0;
+
+	for (start = 0; start < r->nr; start = end) {
+		end = start + 1;
+		if (r->mapped[start] != mapped)
+			continue;
+		while (end < r->nr && r->mapped[end] == mapped)
+			end++;
+		err = fn(pthp_addr(r, start), (size_t)(end - start) * psize(),
+			 arg);
+		if (err && !ret)
+			ret = err;
+	}
+	return ret;
+}
+
+int pthp_punch_run(void *addr, size_t len, long hole)
+{
+	int err;
+
+	if (hole == PTHP_MUNMAP)
+		err = munmap(addr, len);
+	else
+		err = madvise(addr, len, MADV_DONTNEED);
+	return err ? -errno : 0;
+}
+
+/* Unmap what @shape does not map, in this process. */
+int pthp_punch(struct pthp *r, enum pthp_shape shape, enum pthp_hole hole)
+{
+	unsigned int n = 1u << r->order, page;
+
+	r->hole = hole;
+	r->nr_mapped = 0;
+	for (page = 0; page < r->nr; page++) {
+		r->mapped[page] = pthp_shape_maps(shape, page % n, n, page / n,
+						  r->seed);
+		r->nr_mapped += r->mapped[page];
+	}
+	return pthp_walk_runs(r, false, pthp_punch_run, hole);
+}
+
+/* Have whole THPs mapped by PTEs. */
+bool pthp_map_by_ptes(const struct pthp *r)
+{
+	unsigned int n = 1u << r->order, i;
+
+	for (i = 0; i < r->nr_folios; i++) {
+		void *addr = pthp_addr(r, i * n + n / 3);
+
+		if (mprotect(addr, psize(), PROT_READ) ||
+		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
+			return false;
+	}
+	return check_huge_anon(r->mem, 0, 0);
+}
+
+int pthp_mbind_run(void *addr, size_t len, long node)
+{
+	return pthp_mbind(addr, len, node, MPOL_MF_MOVE_ALL | MPOL_MF_STRICT);
+}
+
+/* Name one page of every folio, for move_pages(2); return how many there are. */
+long pthp_name_folios(struct pthp *r, int to)
+{
+	struct pthp_census c;
+	long i, nr = -EFAULT;
+
+	if (pthp_census_take(r, &c))
+		nr = c.nr;
+	for (i = 0; i < nr; i++) {
+		r->addrs[i] = pthp_addr(r, c.folios[i].page);
+		r->nodes[i] = to;
+		r->status[i] = -EINVAL;
+	}
+	pthp_census_drop(&c);
+	return nr;
+}
+
+long pthp_move_named(struct pthp *r, long nr)
+{
+	long ret;
+
+	ret = syscall(__NR_move_pages, 0, nr, r->addrs, r->nodes, r->status,
+		      MPOL_MF_MOVE_ALL);
+	return ret < 0 ? -errno : ret;
+}
+
+long pthp_move_folios(struct pthp *r, int to)
+{
+	long nr = pthp_name_folios(r, to);
+
+	return nr < 0 ? nr : pthp_move_named(r, nr);
+}
+
+/*
+ * Migrate the region, shared with other processes or not.  Return what the call
+ * does: the number of folios that stayed, or a negative error.
+ */
+long pthp_migrate(struct pthp *r, enum pthp_call call, int from, int to)
+{
+	switch (call) {
+	case PTHP_MOVE_PAGES:
+		return pthp_move_folios(r, to);
+	case PTHP_MBIND:
+		/* Without a hole in the VMA one call will do. */
+		if (r->hole == PTHP_DONTNEED || r->nr_mapped == r->nr)
+			return pthp_mbind_run(r->mem, (size_t)r->nr * psize(),
+					      to);
+		return pthp_walk_runs(r, true, pthp_mbind_run, to);
+	default:
+		return pthp_migrate_process(from, to);
+	}
+}
+
+/* Take a reference on the page at @addr, until pthp_unpin(). */
+bool pthp_pin(void *addr, int *pipefd)
+{
+	struct iovec iov = { .iov_base = addr, .iov_len = psize() };
+
+	return !pipe(pipefd) &&
+	       vmsplice(pipefd[1], &iov, 1, 0) == (ssize_t)psize();
+}
+

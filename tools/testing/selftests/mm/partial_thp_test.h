@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs for partially mapped THPs do with kselftest_harness.h: say what
+ * they need, and what they expect of a region.  Include the harness first.
+ */
+#ifndef __PARTIAL_THP_TEST_H
+#define __PARTIAL_THP_TEST_H
+
+#include "partial_thp.h"
+
+/* Emulators with a debug kernel are slow, and nothing here is about time. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 300
+
+/* Skip the test, by @leave, if @ok does not hold; the rest is the reason, as for printf. */
+#define requires(leave, ok, ...)			\
+	do {						\
+		if (!(ok))				\
+			SKIP(leave, __VA_ARGS__);	\
+	} while (0)
+
+/* Has the test failed, up to here? */
+static inline bool has_failed(const struct __test_metadata *_metadata)
+{
+#ifdef HAVE_HARNESS_EXIT_CODE
+	return _metadata->exit_code != KSFT_PASS;
+#else
+	return !_metadata->passed;
+#endif
+}
+
+/*
+ * What all of the programs need; false if the test is skipped.  Teardown has to call
+ * pthp_restore().
+ */
+static inline bool test_setup(struct __test_metadata *_metadata)
+{
+	struct pthp_vmstat v;
+
+	requires(return false, !geteuid(), "needs root");
+	requires(return false, thp_is_enabled() && pthp_pmd_order(),
+		 "transparent huge pages are not enabled");
+	requires(return false, pthp_vmstat_read(&v), "/proc/vmstat lacks migration events");
+	pthp_no_balancing();
+	return true;
+}
+
+/* Likewise, with two nodes to migrate between */
+static inline bool test_setup_nodes(struct __test_metadata *_metadata, int *src, int *dst)
+{
+	requires(return false, pthp_two_nodes(src, dst), "needs two nodes with memory");
+	return test_setup(_metadata);
+}
+
+static inline void expect_delta(struct __test_metadata *_metadata,
+				const struct pthp_vmstat *delta, enum pthp_event event,
+				long want)
+{
+	EXPECT_EQ(want, delta->v[event]) {
+		TH_LOG("%s: expected +%ld, got +%ld", pthp_event_names[event],
+		       want, delta->v[event]);
+	}
+}
+
+/* @got are the folios of a region, so many of each order. */
+static inline void expect_same_orders(struct __test_metadata *_metadata,
+				      const unsigned int *want, const unsigned int *got)
+{
+	char want_str[128], got_str[128];
+
+	EXPECT_EQ(0, memcmp(want, got, (PTHP_MAX_ORDER + 1) * sizeof(*want))) {
+		TH_LOG("folios (order:number): expected %s, got %s",
+		       pthp_orders_str(want, want_str, sizeof(want_str)),
+		       pthp_orders_str(got, got_str, sizeof(got_str)));
+	}
+}
+
+static inline void expect_orders(struct __test_metadata *_metadata,
+				 const struct pthp *r, const unsigned int *want)
+{
+	struct pthp_census c;
+
+	EXPECT_TRUE(pthp_census_take(r, &c));
+	expect_same_orders(_metadata, want, c.orders);
+	pthp_census_drop(&c);
+}
+
+/* Folios hold mapped pages only, and none is left where the region was. */
+static inline void expect_given_back(struct __test_metadata *_metadata,
+				     const struct pthp *r)
+{
+	struct pthp_census c;
+
+	EXPECT_TRUE(pthp_census_take(r, &c));
+	EXPECT_EQ(r->nr_mapped, c.held) {
+		TH_LOG("%u pages are mapped, %lu are held", r->nr_mapped,
+		       c.held);
+	}
+	EXPECT_EQ(0, pthp_left_behind(r));
+	pthp_census_drop(&c);
+}
+
+#endif /* __PARTIAL_THP_TEST_H */
