@@ -381,8 +381,9 @@ TEST_F(migrate_partial_thp, huge_pmd_in_front)
 }
 
 /*
- * Whole THPs that are mapped by PTEs go there and back, are not queued, and stay
- * whole, also when the shrinker comes.  Stock 6.12: as fork_child_maps_all.
+ * Whole THPs that are mapped by PTEs go there and back, are not queued, and stay whole,
+ * also when the shrinker comes.  Stock queues them on the way there; 6.12 splits them on
+ * the way back.
  */
 TEST_F(migrate_partial_thp, stale_mark)
 {
@@ -408,8 +409,8 @@ TEST_F(migrate_partial_thp, stale_mark)
 }
 
 /*
- * And so they do after a migration that failed for a pin.  Stock 6.12: the failed
- * migration is enough to mark them.
+ * And so they do after a migration that failed for a pin.  Stock: the failed migration is
+ * enough to queue them.
  */
 TEST_F(migrate_partial_thp, stale_mark_after_pin)
 {
