@@ -108,6 +108,7 @@ watch: deps	## the module that tells whether it concerns you; prints its path
 .PHONY: check-module
 check-module:	## the modules on the distribution's unmodified kernels
 	@scripts/deps module
+	@case ",$(or $(MODULE_PARTS),mm)," in *,mm,*) scripts/deps mm ;; esac
 	@scripts/each-base check-module $(bases)
 
 .PHONY: bases
