@@ -136,11 +136,11 @@ elapsed() {
 # How far a step is, by its log: a share where it is known how many objects there
 # are to build ($planned), else how long it takes already.
 progress() {
-	local done
+	local built
 	if [ "${planned:-0}" -gt 0 ]; then
-		done=$(grep -cE "$object_line" "$1") || true
-		[ "$done" -lt "$planned" ] || done=$planned
-		echo "$((done * 100 / planned)) %, $done of $planned objects"
+		built=$(grep -cE "$object_line" "$1") || true
+		[ "$built" -lt "$planned" ] || built=$planned
+		echo "$((built * 100 / planned)) %, $built of $planned objects"
 	else
 		elapsed $((SECONDS - $2))
 	fi
