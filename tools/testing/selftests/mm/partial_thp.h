@@ -32,8 +32,16 @@
 #include "vm_util.h"
 #include "partial_thp_compat.h"
 #else
+#ifdef HAVE_HUGEPAGE_SETTINGS
+#include "hugepage_settings.h"
+#include "vm_util.h"
+/* The length only counts for sizes other than a PMD's. */
+#define check_huge_anon(addr, nr, size) \
+	check_huge_anon(addr, (nr) * (size), nr, size)
+#else
 #include "thp_settings.h"
 #include "vm_util.h"
+#endif
 #endif
 
 #ifndef MADV_COLLAPSE
@@ -780,7 +788,7 @@ static inline bool pthp_map_by_ptes(const struct pthp *r)
 		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
 			return false;
 	}
-	return check_huge_anon(r->mem, 0, 0);
+	return check_huge_anon(r->mem, 0, read_pmd_pagesize());
 }
 
 static inline int pthp_mbind_run(void *addr, size_t len, long node)
