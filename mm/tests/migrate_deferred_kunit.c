@@ -40,6 +40,11 @@
 #ifndef HAVE_KUNIT_ACTION
 #include "migrate_deferred_compat.h"
 #endif
+#ifdef HAVE_API_2026
+#include "../vma.h"
+
+#define PAGE_MAPPING_ANON	FOLIO_MAPPING_ANON
+#endif
 
 #define MAX_THPS	4
 
@@ -52,6 +57,24 @@ static struct list_head *deferred_list(struct folio *folio)
 #endif
 }
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+static struct list_lru_one *queue_lock(struct folio *folio)
+{
+	struct mem_cgroup *memcg;
+	struct list_lru_one *queue;
+
+	rcu_read_lock();
+	memcg = folio_memcg(folio);
+	queue = list_lru_lock_irq(&deferred_split_lru, folio_nid(folio), &memcg);
+	rcu_read_unlock();
+	return queue;
+}
+
+static void queue_unlock(struct list_lru_one *queue)
+{
+	list_lru_unlock_irq(queue);
+}
+#else
 static struct deferred_split *split_queue_of(struct folio *folio)
 {
 #ifdef CONFIG_MEMCG
@@ -60,6 +83,7 @@ static struct deferred_split *split_queue_of(struct folio *folio)
 #endif
 	return &NODE_DATA(folio_nid(folio))->deferred_split_queue;
 }
+#endif
 
 /* --- migrate_deferred_check ---------------------------------------------- */
 
@@ -94,6 +118,10 @@ static const struct check_case check_cases[] = {
 		.desc = "marked, not queued",
 		.order = HPAGE_PMD_ORDER, .anon = true,
 		.partially_mapped = true,
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+		/* The shrinker has it in hand, where it is on no list. */
+		.deferred = true,
+#endif
 #ifdef HAVE_MARK
 	}, {
 		.desc = "queued as underused",
@@ -418,6 +446,7 @@ static void plan_random(struct kunit *test)
 	}
 }
 
+#ifndef HAVE_SPLIT_BY_STEPS
 #ifdef CONFIG_MEMCG
 static void no_release(struct percpu_ref *ref)
 {
@@ -464,11 +493,14 @@ static void plan_charges(struct kunit *test)
 }
 
 #endif
+#endif
 static struct kunit_case plan_test_cases[] = {
 	KUNIT_CASE(plan_exhaustive),
 	KUNIT_CASE(plan_random),
+#ifndef HAVE_SPLIT_BY_STEPS
 #ifdef CONFIG_MEMCG
 	KUNIT_CASE(plan_charges),
+#endif
 #endif
 	{}
 };
@@ -861,7 +893,12 @@ KUNIT_ARRAY_PARAM(mode, modes, mode_desc);
 /* The modes that wait */
 static const struct mode_case *const sync_modes = &modes[1];
 
+#ifdef HAVE_API_2026
+static const void *sync_mode_gen_params(struct kunit *test, const void *prev,
+					char *desc)
+#else
 static const void *sync_mode_gen_params(const void *prev, char *desc)
+#endif
 {
 	const struct mode_case *next = prev ? prev + sizeof(*next) : sync_modes;
 
@@ -1214,6 +1251,21 @@ static void split_to_one_order(struct kunit *test)
 	split_to_order_4(test, 1, false);
 }
 
+#ifdef HAVE_SPLIT_BY_STEPS
+static int split_to_mapped(struct folio *folio, struct list_head *list)
+{
+	unsigned int nr_mapped;
+
+	return split_folio_to_mapped(folio, list, &nr_mapped);
+}
+
+/* All pages are mapped, or none is */
+#define NOTHING_TO_SPLIT	1
+#else
+#define split_to_mapped		split_folio_to_mapped
+#define NOTHING_TO_SPLIT	(-EAGAIN)
+#endif
+
 /* C3: whoever wants to split what is all mapped, or not at all, lost a race */
 static void nothing_to_split(struct kunit *test)
 {
@@ -1223,13 +1275,13 @@ static void nothing_to_split(struct kunit *test)
 	folio = thp_make(test, 0);
 	folio_get(folio);
 	folio_lock(folio);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_to_mapped(folio, &list), NOTHING_TO_SPLIT);
 	/* By PTEs, as in thp_make_pte_mapped() */
 	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_to_mapped(folio, &list), NOTHING_TO_SPLIT);
 	expect_pages(test, 0, whole, folio_nid(folio), HPAGE_PMD_ORDER);
 	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_to_mapped(folio, &list), NOTHING_TO_SPLIT);
 	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_EXPECT_TRUE(test, list_empty(&list));
 	folio_unlock(folio);
@@ -1414,7 +1466,12 @@ static void file_thp_moves(struct kunit *test)
 		kunit_skip(test, "no tmpfs");
 	mnt = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mnt));
+#ifdef HAVE_API_2026
+	file = shmem_file_setup_with_mnt(mnt, "kunit", HPAGE_PMD_SIZE,
+					 EMPTY_VMA_FLAGS);
+#else
 	file = shmem_file_setup_with_mnt(mnt, "kunit", HPAGE_PMD_SIZE, 0);
+#endif
 	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
 	/* A fault at such an address does not ask for a THP */
 	KUNIT_ASSERT_EQ(test, vfs_fallocate(file, 0, 0, HPAGE_PMD_SIZE), 0);
@@ -1674,12 +1731,25 @@ static unsigned long thps_misalign(struct kunit *test)
 	to = get_unmapped_area(NULL, 0, len + 2 * HPAGE_PMD_SIZE, 0, 0);
 	if (!IS_ERR_VALUE(to)) {
 		to = ALIGN(to, HPAGE_PMD_SIZE) + MISALIGNED_BY * PAGE_SIZE;
+#ifdef HAVE_API_2026
+		new = copy_vma(&vma, to, len, linear_page_index(vma, from),
+			       linear_anon_page_index(vma, from),
+			       &need_rmap_locks, true);
+#else
 		new = copy_vma(&vma, to, len, linear_page_index(vma, from),
 			       &need_rmap_locks, true);
+#endif
 	}
 	if (new) {
+#ifdef HAVE_API_2026
+		PAGETABLE_MOVE(pmc, vma, new, from, to, len);
+
+		pmc.need_rmap_locks = need_rmap_locks;
+		moved = move_page_tables(&pmc);
+#else
 		moved = move_page_tables(vma, from, new, to, len,
 					 need_rmap_locks, false);
+#endif
 		vm_stat_account(mm, new->vm_flags, len >> PAGE_SHIFT);
 		vm_acct_memory(len >> PAGE_SHIFT);
 	}
@@ -1816,9 +1886,20 @@ static void pieces_map(struct folio *first, int flags,
 		       const struct folio_split_plan *plan)
 {
 	struct anon_vma *anon_vma = folio_anon_vma(first);
+#ifdef HAVE_SPLIT_BY_STEPS
+	unsigned long i;
+#endif
 
 	anon_vma_lock_write(anon_vma);
+#ifdef HAVE_SPLIT_BY_STEPS
+	for (i = 0; i < HPAGE_PMD_NR; i += folio_nr_pages(first)) {
+		struct folio *piece = page_folio(&first->page + i);
+
+		remove_migration_ptes(piece, piece, TTU_RMAP_LOCKED | flags);
+	}
+#else
 	remove_migration_ptes_split(first, HPAGE_PMD_NR, flags, plan);
+#endif
 	anon_vma_unlock_write(anon_vma);
 }
 
@@ -1870,7 +1951,11 @@ static void stale_plan_loses_nothing(struct kunit *test)
 	bitmap_fill(plan.unmapped, HPAGE_PMD_NR);
 
 	pieces_unmap(test, order, piece);
+#ifdef HAVE_SPLIT_BY_STEPS
+	pieces_map(piece[0], TTU_USE_SHARED_ZEROPAGE, &plan);
+#else
 	pieces_map(piece[0], RMP_USE_SHARED_ZEROPAGE, &plan);
+#endif
 	for (i = 0; i < nr; i++) {
 		folio_unlock(piece[i]);
 		folio_put(piece[i]);
@@ -1943,13 +2028,22 @@ static void entries_behind_in_one_table(struct kunit *test)
 			  folio_at(test, addr + (PAGE_SIZE << order)), 0);
 }
 
-/* @queue is as long as it says */
-static void expect_queue_len(struct kunit *test, struct deferred_split *queue)
+/* The queue that @folio is on, or would be, is as long as it says */
+static void expect_queue_len(struct kunit *test, struct folio *folio)
 {
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	struct list_lru_one *queue = queue_lock(folio);
+
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&queue->list), queue->nr_items);
+	queue_unlock(queue);
+#else
+	struct deferred_split *queue = split_queue_of(folio);
+
 	spin_lock_irq(&queue->split_queue_lock);
 	KUNIT_EXPECT_EQ(test, list_count_nodes(&queue->split_queue),
 			queue->split_queue_len);
 	spin_unlock_irq(&queue->split_queue_lock);
+#endif
 }
 
 /*
@@ -1959,7 +2053,6 @@ static void expect_queue_len(struct kunit *test, struct deferred_split *queue)
 static void shrinker_keeps_locked(struct kunit *test)
 {
 	unsigned int max_ptes_none = khugepaged_max_ptes_none;
-	struct deferred_split *queue;
 	struct folio *folio;
 	int refs;
 
@@ -1967,7 +2060,6 @@ static void shrinker_keeps_locked(struct kunit *test)
 	folio = folio_at(test, thp_addr(test, 0));
 	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
-	queue = split_queue_of(folio);
 	refs = folio_ref_count(folio);
 
 	khugepaged_max_ptes_none = HPAGE_PMD_NR / 2;
@@ -1976,7 +2068,7 @@ static void shrinker_keeps_locked(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, list_empty(deferred_list(folio)));
 	folio_unlock(folio);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
-	expect_queue_len(test, queue);
+	expect_queue_len(test, folio);
 
 	/* Evidence that the shrinker is interested in it. */
 	folio_get(folio);
@@ -1984,7 +2076,7 @@ static void shrinker_keeps_locked(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
 	folio_put(folio);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
-	expect_queue_len(test, queue);
+	expect_queue_len(test, folio);
 
 	/* One that is partially mapped stays queued whatever is in the way. */
 	folio = thp_make_partial(test, 1, half);
@@ -1994,7 +2086,7 @@ static void shrinker_keeps_locked(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, folio_split_deferred(folio));
 	folio_put(folio);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
-	expect_queue_len(test, queue);
+	expect_queue_len(test, folio);
 	khugepaged_max_ptes_none = max_ptes_none;
 }
 
@@ -2053,6 +2145,70 @@ static void split_fails_on_reference(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+/*
+ * C1, C5: deferred_split_scan() has the folio in hand: it has a reference, and took the
+ * folio off all lists.  Then it puts it on the queue again.
+ * Stock takes it for not queued and tries to migrate it whole.
+ */
+static void split_fails_on_shrinker_list(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = dst_init();
+	struct list_lru_one *queue;
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, half);
+	isolate(test, folio, &list);
+
+	folio_get(folio);
+	queue = queue_lock(folio);
+	KUNIT_EXPECT_TRUE(test, __list_lru_del(&deferred_split_lru, queue,
+					       deferred_list(folio),
+					       folio_nid(folio)));
+	queue_unlock(queue);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+
+	deferred_split_folio(folio, true);
+	folio_put(folio);
+	expect_failed_whole(test, &list, folio, &dst);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/*
+ * C1, C2: the shrinker lets go of it when it is too late to look again: the destination
+ * is queued as the source was marked.
+ * Stock loses the pages that are not mapped.
+ */
+static void destination_is_queued(struct kunit *test)
+{
+	struct folio *src, *dst;
+	struct list_lru_one *queue;
+	LIST_HEAD(list);
+	struct dst d = dst_init();
+
+	/* All pages are mapped, so that it is not split: but it is marked. */
+	src = thp_make(test, 0);
+	deferred_split_folio(src, true);
+	isolate(test, src, &list);
+	queue = queue_lock(src);
+	__list_lru_del(&deferred_split_lru, queue, deferred_list(src), folio_nid(src));
+	queue_unlock(queue);
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &d, MIGRATE_SYNC, NULL), 0);
+	dst = folio_at(test, thp_addr(test, 0));
+	KUNIT_EXPECT_EQ(test, folio_nid(dst), d.nid);
+	KUNIT_EXPECT_EQ(test, folio_order(dst), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, folio_test_partially_mapped(dst));
+	KUNIT_EXPECT_FALSE(test, list_empty(deferred_list(dst)));
+	expect_queue_len(test, dst);
+	expect_not_isolated(test);
+}
+#else
 /*
  * C1, C5: deferred_split_scan() has the folio on its on-stack list, walks that
  * without the lock and must find it as it was.
@@ -2088,6 +2244,7 @@ static void split_fails_on_shrinker_list(struct kunit *test)
 
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
+#endif
 
 /*
  * C5: somebody else holds the folio lock, which MIGRATE_ASYNC does not wait
@@ -2246,8 +2403,13 @@ static void split_waits_for_writeback(struct kunit *test)
 	mod_timer(&write.timer, jiffies + 2);
 	rc = migrate_mode(&list, &dst, MIGRATE_SYNC, NULL);
 	migrate_enable();
+#ifdef HAVE_API_2026
+	timer_delete_sync(&write.timer);
+	timer_destroy_on_stack(&write.timer);
+#else
 	del_timer_sync(&write.timer);
 	destroy_timer_on_stack(&write.timer);
+#endif
 
 	expect_migrated(test, &list, &dst, rc);
 }
@@ -2391,7 +2553,11 @@ struct splits {
 static void splits_probe(void *data, unsigned long succeeded, unsigned long failed,
 			 unsigned long thp_succeeded, unsigned long thp_failed,
 			 unsigned long thp_split, unsigned long large_folio_split,
+#ifdef HAVE_API_2026
+			 enum migrate_mode mode, enum migrate_reason reason)
+#else
 			 enum migrate_mode mode, int reason)
+#endif
 {
 	struct splits *splits = data;
 
@@ -2850,6 +3016,9 @@ static struct kunit_case migrate_test_cases[] = {
 	/* Splits that fail */
 	KUNIT_CASE_PARAM(split_fails_on_reference, mode_gen_params),
 	KUNIT_CASE_PARAM(split_fails_on_shrinker_list, mode_gen_params),
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	KUNIT_CASE(destination_is_queued),
+#endif
 	KUNIT_CASE(split_fails_on_lock),
 	KUNIT_CASE_PARAM(split_fails_on_lock_sync, sync_mode_gen_params),
 	KUNIT_CASE(split_fails_on_writeback),
