@@ -2301,6 +2301,14 @@ static void split_fails_on_lock_sync(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
+/* As reclaim does */
+static void start_writeback(struct folio *folio)
+{
+	folio_lock(folio);
+	folio_start_writeback(folio);
+	folio_unlock(folio);
+}
+
 /*
  * C5: under writeback, which only MIGRATE_SYNC waits for, and no other mode tries
  * again.  Stock goes on and tries to migrate the folio whole.
@@ -2314,7 +2322,7 @@ static void split_fails_on_writeback(struct kunit *test)
 	folio = thp_make_partial(test, 0, half);
 	isolate(test, folio, &list);
 
-	folio_start_writeback(folio);
+	start_writeback(folio);
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
 	expect_failed_whole(test, &list, folio, &dst);
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_SYNC_LIGHT, NULL),
@@ -2398,7 +2406,7 @@ static void split_waits_for_writeback(struct kunit *test)
 	isolate(test, write.folio, &list);
 
 	timer_setup_on_stack(&write.timer, end_writeback_fn, TIMER_PINNED);
-	folio_start_writeback(write.folio);
+	start_writeback(write.folio);
 	migrate_disable();
 	mod_timer(&write.timer, jiffies + 2);
 	rc = migrate_mode(&list, &dst, MIGRATE_SYNC, NULL);
@@ -2729,9 +2737,9 @@ static void failures_in_a_batch(struct kunit *test)
 			       MADV_DONTNEED);
 		isolate(test, folio[i], &list);
 	}
-	folio_start_writeback(folio[1]);
+	start_writeback(folio[1]);
 	folio_get(folio[2]);
-	folio_start_writeback(folio[3]);
+	start_writeback(folio[3]);
 
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 3);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 3);
@@ -2829,7 +2837,7 @@ static void decisions_are_traced(struct kunit *test)
 
 	/* Not tried again */
 	folio_unlock(part);
-	folio_start_writeback(part);
+	start_writeback(part);
 	migrate_mode(&part_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_traced(test, &traced, 1, part, HPAGE_PMD_NR / 2,
 		      MIGRATE_SPLIT_FAIL, -EBUSY);
