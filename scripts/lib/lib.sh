@@ -32,6 +32,16 @@ known_bases() {
 	echo "${names# }"
 }
 
+# those that have a livepatch, and the watch
+module_bases() {
+	local f names=
+	for f in "$top"/mm/livepatch/*.roots; do
+		f=${f##*/}
+		names="$names ${f%.roots}"
+	done
+	echo "${names# }"
+}
+
 known_configs() {
 	local f names=
 	for f in "$top"/configs/*.config; do

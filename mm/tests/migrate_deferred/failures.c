@@ -62,6 +62,40 @@ static void split_fails_on_reference(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+/*
+ * deferred_split_scan() has the folio in hand: it has a reference, and took the folio
+ * off all lists.  Then it puts it on the queue again.  Stock takes it for not queued
+ * and tries to migrate it whole.
+ */
+static void split_fails_on_shrinker_list(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = default_dst();
+	struct list_lru_one *queue;
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, shape_half);
+	isolate(test, folio, &list);
+
+	folio_get(folio);
+	queue = queue_lock(folio);
+	KUNIT_EXPECT_TRUE(test, __list_lru_del(&deferred_split_lru, queue,
+					       deferred_list(folio),
+					       folio_nid(folio)));
+	queue_unlock(queue);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+
+	deferred_split_folio(folio, true);
+	folio_put(folio);
+	expect_failed_whole(test, &list, folio, &dst);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+#else
 /*
  * deferred_split_scan() has the folio on its on-stack list, walks that without the
  * lock, and must find it as it was.  Stock goes on and tries to migrate the folio
@@ -97,6 +131,7 @@ static void split_fails_on_shrinker_list(struct kunit *test)
 
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
+#endif
 
 /*
  * Somebody else holds the folio lock, which MIGRATE_ASYNC does not wait for.  Stock
@@ -234,7 +269,14 @@ static void split_waits_for_writeback(struct kunit *test)
 	isolate(test, write.folio, &list);
 
 	timer_setup_on_stack(&write.timer, end_writeback_fn, TIMER_PINNED);
+#ifdef HAVE_API_2026
+	/* See hold_writeback() */
+	folio_lock(write.folio);
 	folio_start_writeback(write.folio);
+	folio_unlock(write.folio);
+#else
+	folio_start_writeback(write.folio);
+#endif
 	migrate_disable();
 	mod_timer(&write.timer, jiffies + 1);
 	rc = migrate_mode(&list, &dst, MIGRATE_SYNC, NULL);
@@ -242,8 +284,13 @@ static void split_waits_for_writeback(struct kunit *test)
 	/* Nobody had to wait, perhaps, and it is still under way. */
 	while (timer_pending(&write.timer))
 		schedule_timeout_idle(1);
+#ifdef HAVE_API_2026
+	timer_delete_sync(&write.timer);
+	timer_destroy_on_stack(&write.timer);
+#else
 	del_timer_sync(&write.timer);
 	destroy_timer_on_stack(&write.timer);
+#endif
 
 	KUNIT_EXPECT_TRUE_MSG(test, write.waited, "nobody waited for writeback");
 	expect_migrated(test, &list, &dst, rc);

@@ -40,12 +40,20 @@ static const void *mode_gen(const struct mode_case *next, char *desc)
 	return next;
 }
 
+#ifdef HAVE_API_2026
+const void *mode_gen_params(struct kunit *test, const void *prev, char *desc)
+#else
 const void *mode_gen_params(const void *prev, char *desc)
+#endif
 {
 	return mode_gen(prev ? prev + sizeof(*modes) : &modes[0], desc);
 }
 
+#ifdef HAVE_API_2026
+const void *sync_mode_gen_params(struct kunit *test, const void *prev, char *desc)
+#else
 const void *sync_mode_gen_params(const void *prev, char *desc)
+#endif
 {
 	return mode_gen(prev ? prev + sizeof(*modes) : &modes[1], desc);
 }
@@ -442,7 +450,14 @@ static void end_writeback(void *folio)
 /* Likewise, have it under writeback */
 void hold_writeback(struct kunit *test, struct folio *folio)
 {
+#ifdef HAVE_API_2026
+	/* As reclaim does: it is looked whether it is locked */
+	folio_lock(folio);
 	folio_start_writeback(folio);
+	folio_unlock(folio);
+#else
+	folio_start_writeback(folio);
+#endif
 	at_end(test, end_writeback, folio);
 }
 

@@ -12,6 +12,9 @@
 #include <kunit/test.h>
 #include <kunit/resource.h>
 #include <linux/init.h>
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+#include <linux/list_lru.h>
+#endif
 #include <linux/memcontrol.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
@@ -72,8 +75,13 @@ struct mode_case {
 int migrate_cases_add(struct kunit_case *cases);
 
 /* All modes, and those that wait; test->param_value is a struct mode_case */
+#ifdef HAVE_API_2026
+const void *mode_gen_params(struct kunit *test, const void *prev, char *desc);
+const void *sync_mode_gen_params(struct kunit *test, const void *prev, char *desc);
+#else
 const void *mode_gen_params(const void *prev, char *desc);
 const void *sync_mode_gen_params(const void *prev, char *desc);
+#endif
 
 struct dst default_dst(void);
 int migrate_mode(struct list_head *list, struct dst *dst,
@@ -157,6 +165,25 @@ static inline struct list_head *deferred_list(struct folio *folio)
 #endif
 }
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+/* The queue that @folio is on, or would be */
+static inline struct list_lru_one *queue_lock(struct folio *folio)
+{
+	struct mem_cgroup *memcg;
+	struct list_lru_one *queue;
+
+	rcu_read_lock();
+	memcg = folio_memcg(folio);
+	queue = list_lru_lock_irq(&deferred_split_lru, folio_nid(folio), &memcg);
+	rcu_read_unlock();
+	return queue;
+}
+
+static inline void queue_unlock(struct list_lru_one *queue)
+{
+	list_lru_unlock_irq(queue);
+}
+#else
 static inline struct deferred_split *split_queue_of(struct folio *folio)
 {
 #ifdef CONFIG_MEMCG
@@ -165,6 +192,7 @@ static inline struct deferred_split *split_queue_of(struct folio *folio)
 #endif
 	return &NODE_DATA(folio_nid(folio))->deferred_split_queue;
 }
+#endif
 
 static inline unsigned long thp_addr(struct kunit *test, int thp)
 {

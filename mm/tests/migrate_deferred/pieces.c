@@ -17,7 +17,11 @@ static void probe_mm_migrate_pages(void *data, unsigned long succeeded,
 				   unsigned long failed, unsigned long thp_succeeded,
 				   unsigned long thp_failed, unsigned long thp_split,
 				   unsigned long large_folio_split,
+#ifdef HAVE_API_2026
+				   enum migrate_mode mode, enum migrate_reason reason)
+#else
 				   enum migrate_mode mode, int reason)
+#endif
 {
 	struct splits *splits = data;
 
@@ -134,6 +138,33 @@ static void split_to_one_order(struct kunit *test)
 	split_to_order_4(test, 1, false);
 }
 
+#ifdef HAVE_SPLIT_BY_STEPS
+/* What is all mapped, or not at all, is not split, but counted. */
+static void nothing_to_split(struct kunit *test)
+{
+	unsigned int nr_mapped = 0;
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	folio_get(folio);
+	hold_lock(test, folio);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
+	/* By PTEs, as in thp_make_pte_mapped() */
+	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
+	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
+	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, nr_mapped, 0);
+	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, list_empty(&list));
+	drop_lock(test, folio);
+	folio_put(folio);
+}
+#else
 /* Whoever wants to split what is all mapped, or not at all, lost a race. */
 static void nothing_to_split(struct kunit *test)
 {
@@ -155,6 +186,7 @@ static void nothing_to_split(struct kunit *test)
 	drop_lock(test, folio);
 	folio_put(folio);
 }
+#endif
 
 #ifdef CONFIG_MEMORY_FAILURE
 /*

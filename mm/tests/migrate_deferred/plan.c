@@ -143,6 +143,7 @@ static void plan_random(struct kunit *test)
 	}
 }
 
+#ifndef HAVE_SPLIT_BY_STEPS
 #ifdef CONFIG_MEMCG
 static void no_release(struct percpu_ref *ref)
 {
@@ -189,11 +190,14 @@ static void plan_charges(struct kunit *test)
 }
 
 #endif
+#endif
 static struct kunit_case plan_test_cases[] = {
 	KUNIT_CASE(plan_exhaustive),
 	KUNIT_CASE(plan_random),
+#ifndef HAVE_SPLIT_BY_STEPS
 #ifdef CONFIG_MEMCG
 	KUNIT_CASE(plan_charges),
+#endif
 #endif
 	{}
 };

@@ -10,6 +10,10 @@
 #include <linux/hugetlb.h>
 
 #include "frame.h"
+#ifdef HAVE_API_2026
+
+#define PAGE_MAPPING_ANON	FOLIO_MAPPING_ANON
+#endif
 
 struct check_case {
 	const char *desc;
@@ -42,6 +46,10 @@ static const struct check_case check_cases[] = {
 		.desc = "marked, not queued",
 		.order = HPAGE_PMD_ORDER, .anon = true,
 		.partially_mapped = true,
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+		/* The shrinker has it in hand, where it is on no list. */
+		.deferred = true,
+#endif
 #ifdef HAVE_MARK
 	}, {
 		.desc = "queued as underused",

@@ -8,6 +8,9 @@
 #include <linux/shmem_fs.h>
 
 #include "frame.h"
+#ifdef HAVE_API_2026
+#include "../../vma.h"
+#endif
 
 static void unmount(void *mnt)
 {
@@ -42,7 +45,12 @@ static void file_thp_moves(struct kunit *test)
 	mnt = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mnt));
 	at_end(test, unmount, mnt);
+#ifdef HAVE_API_2026
+	file = shmem_file_setup_with_mnt(mnt, "kunit", HPAGE_PMD_SIZE,
+					 EMPTY_VMA_FLAGS);
+#else
 	file = shmem_file_setup_with_mnt(mnt, "kunit", HPAGE_PMD_SIZE, 0);
+#endif
 	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
 	at_end(test, close_file, file);
 	/* A fault at such an address does not ask for a THP */
@@ -272,12 +280,25 @@ static unsigned long thps_misalign(struct kunit *test)
 	to = get_unmapped_area(NULL, 0, len + 2 * HPAGE_PMD_SIZE, 0, 0);
 	if (!IS_ERR_VALUE(to)) {
 		to = ALIGN(to, HPAGE_PMD_SIZE) + MISALIGNED_BY * PAGE_SIZE;
+#ifdef HAVE_API_2026
+		new = copy_vma(&vma, to, len, linear_page_index(vma, from),
+			       linear_anon_page_index(vma, from),
+			       &need_rmap_locks, true);
+#else
 		new = copy_vma(&vma, to, len, linear_page_index(vma, from),
 			       &need_rmap_locks, true);
+#endif
 	}
 	if (new) {
+#ifdef HAVE_API_2026
+		PAGETABLE_MOVE(pmc, vma, new, from, to, len);
+
+		pmc.need_rmap_locks = need_rmap_locks;
+		moved = move_page_tables(&pmc);
+#else
 		moved = move_page_tables(vma, from, new, to, len,
 					 need_rmap_locks, false);
+#endif
 		vm_stat_account(mm, new->vm_flags, len >> PAGE_SHIFT);
 		vm_acct_memory(len >> PAGE_SHIFT);
 	}

@@ -7,6 +7,16 @@
 
 #include "frame.h"
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+/* The queue that @folio is on, or would be, is as long as it says */
+static void expect_queue_len(struct kunit *test, struct folio *folio)
+{
+	struct list_lru_one *queue = queue_lock(folio);
+
+	KUNIT_EXPECT_EQ(test, list_count_nodes(&queue->list), queue->nr_items);
+	queue_unlock(queue);
+}
+#else
 /* @queue is as long as it says */
 static void expect_queue_len(struct kunit *test, struct deferred_split *queue)
 {
@@ -15,6 +25,7 @@ static void expect_queue_len(struct kunit *test, struct deferred_split *queue)
 			queue->split_queue_len);
 	spin_unlock_irq(&queue->split_queue_lock);
 }
+#endif
 
 static void set_max_ptes_none(void *nr)
 {
@@ -27,15 +38,23 @@ static void set_max_ptes_none(void *nr)
  */
 static void shrinker_keeps_locked(struct kunit *test)
 {
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	struct folio *folio, *queue;
+#else
 	struct deferred_split *queue;
 	struct folio *folio;
+#endif
 	int refs;
 
 	KUNIT_ASSERT_EQ(test, put_user(1UL, user_word(thp_addr(test, 0))), 0);
 	folio = folio_at(test, thp_addr(test, 0));
 	KUNIT_ASSERT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	queue = folio;
+#else
 	queue = split_queue_of(folio);
+#endif
 	refs = folio_ref_count(folio);
 
 	at_end(test, set_max_ptes_none, (void *)(long)khugepaged_max_ptes_none);
@@ -57,6 +76,9 @@ static void shrinker_keeps_locked(struct kunit *test)
 
 	/* One that is partially mapped stays queued whatever is in the way. */
 	folio = thp_make_partial(test, 1, shape_half);
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	queue = folio;
+#endif
 	refs = folio_ref_count(folio);
 	folio_get(folio);
 	drop_slab();
@@ -66,8 +88,42 @@ static void shrinker_keeps_locked(struct kunit *test)
 	expect_queue_len(test, queue);
 }
 
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+/*
+ * The shrinker lets go of a folio when it is too late to look again: the destination is
+ * queued as the source was marked.  Stock loses the pages that are not mapped.
+ */
+static void destination_is_queued(struct kunit *test)
+{
+	struct folio *src, *dst;
+	struct list_lru_one *queue;
+	LIST_HEAD(list);
+	struct dst d = default_dst();
+
+	/* All pages are mapped, so that it is not split: but it is marked. */
+	src = thp_make(test, 0);
+	deferred_split_folio(src, true);
+	isolate(test, src, &list);
+	queue = queue_lock(src);
+	__list_lru_del(&deferred_split_lru, queue, deferred_list(src), folio_nid(src));
+	queue_unlock(queue);
+
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &d, MIGRATE_SYNC, NULL), 0);
+	dst = folio_at(test, thp_addr(test, 0));
+	KUNIT_EXPECT_EQ(test, folio_nid(dst), d.nid);
+	KUNIT_EXPECT_EQ(test, folio_order(dst), HPAGE_PMD_ORDER);
+	KUNIT_EXPECT_TRUE(test, folio_test_partially_mapped(dst));
+	KUNIT_EXPECT_FALSE(test, list_empty(deferred_list(dst)));
+	expect_queue_len(test, dst);
+	expect_not_isolated(test);
+}
+
+#endif
 static struct kunit_case cases[] = {
 	KUNIT_CASE(shrinker_keeps_locked),
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	KUNIT_CASE(destination_is_queued),
+#endif
 	{}
 };
 

@@ -692,7 +692,11 @@ bool pthp_map_by_ptes(const struct pthp *r)
 		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
 			return false;
 	}
+#ifdef HAVE_HUGEPAGE_SETTINGS
+	return check_huge_anon(r->mem, 0, read_pmd_pagesize());
+#else
 	return check_huge_anon(r->mem, 0, 0);
+#endif
 }
 
 int pthp_mbind_run(void *addr, size_t len, long node)

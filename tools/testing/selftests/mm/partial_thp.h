@@ -29,7 +29,19 @@
 
 #include "vm_util.h"
 #ifdef HAVE_SELFTESTS_MM
+#ifdef HAVE_HUGEPAGE_SETTINGS
+#include "hugepage_settings.h"
+
+/* The length only counts for sizes other than a PMD's. */
+static inline bool pthp_check_huge_anon(void *addr, int nr, uint64_t size)
+{
+	return check_huge_anon(addr, nr * size, nr, size);
+}
+
+#define check_huge_anon pthp_check_huge_anon
+#else
 #include "thp_settings.h"
+#endif
 #else
 #include "partial_thp_compat.h"
 #endif
