@@ -23,33 +23,22 @@ ksrc=${KSRC:-}
 say() { printf '%s\n' "${PROGRESS:-}$*" >&2; }
 die() { printf '%s: %s\n' "$me" "$*" >&2; exit 1; }
 
-known_bases() {
-	local f names=
-	for f in "$top"/bases/*.conf; do
+# names_of <ending> <file...>: their names, without folder and ending
+names_of() {
+	local ending=$1 f names=
+	shift
+	for f; do
 		f=${f##*/}
-		names="$names ${f%.conf}"
+		names+=" ${f%"$ending"}"
 	done
 	echo "${names# }"
 }
 
+known_bases() { names_of .conf "$top"/bases/*.conf; }
 # those that have a livepatch, and the watch
-module_bases() {
-	local f names=
-	for f in "$top"/mm/livepatch/*.roots; do
-		f=${f##*/}
-		names="$names ${f%.roots}"
-	done
-	echo "${names# }"
-}
-
-known_configs() {
-	local f names=
-	for f in "$top"/configs/*.config; do
-		f=${f##*/}
-		[ "$f" = base.config ] || names="$names ${f%.config}"
-	done
-	echo "${names# }"
-}
+module_bases() { names_of .roots "$top"/mm/livepatch/*.roots; }
+# base is part of all others
+known_configs() { names_of .config "$top"/configs/*.config | tr ' ' '\n' | grep -vx base | paste -sd' '; }
 
 [ -f "$top/bases/$base.conf" ] ||
 	die "unknown BASE=$base; there is: $(known_bases)"
@@ -210,16 +199,17 @@ made() {
 	printf '%s\n' "$2" >"$1.made"
 }
 
-# on_both <step of stock> <step of patched> <command...>: run the command with the tree
-# and its image behind it, both trees beside each other, as a guest mostly keeps one
-# CPU busy
+# at <n>: what follows is step n of $steps
+at() { export PROGRESS="[$1/${steps:?}] "; }
+
+# on_both <step> <image of stock> <image of patched> <command...>: run the command with
+# each tree and its image behind it, as this step and the next, beside each other: a
+# guest mostly keeps one CPU busy
 on_both() {
-	local pid first=$1 second=$2 stock patched
-	shift 2
-	stock=$(TREE=stock "$top/scripts/build")
-	patched=$(TREE=patched "$top/scripts/build")
+	local pid first=$1 stock=$2 patched=$3
+	shift 3
 	at "$first"; ("$@" stock "$stock") & pid=$!
-	at "$second"; ("$@" patched "$patched") || exit 1
+	at $((first + 1)); ("$@" patched "$patched") || exit 1
 	wait $pid || die "the run on stock did not end as it should (see above)"
 }
 

@@ -182,19 +182,20 @@ has_not() { printf '%s\n' $base_has_not; }
 # Each name that a new file asks for has to be known, and each that is known has to be
 # asked for by some file and answered by this base.
 capabilities_lint() {
-	local f n word bad='' asked='' name
+	local f n word bad='' asked='' name known
+	known=$(known_capabilities)
 	for f in $(repo_new_files); do
 		while read -r n word; do
 			case $word in
 			HAVE_*) name=${word#HAVE_}
 				asked+=$name$'\n'
-				known_capabilities | grep -qxF "$name" ||
+				grep -qxF "$name" <<<"$known" ||
 					bad+="  $f:$n asks for $word, and bases/capabilities has no $name"$'\n' ;;
 			*)	bad+="  $f:$n asks for a version ($word); name what the kernel has, see bases/capabilities"$'\n' ;;
 			esac
 		done < <(conditions_of "$f")
 	done
-	for name in $(known_capabilities); do
+	for name in $known; do
 		grep -qxF "$name" <<<"$asked" ||
 			bad+="  $name is in bases/capabilities, and no new file asks for HAVE_$name"$'\n'
 		case $(has | grep -cxF "$name" || true)$(has_not | grep -cxF "$name" || true) in
@@ -204,7 +205,7 @@ capabilities_lint() {
 		esac
 	done
 	for name in $({ has; has_not; } | sort -u); do
-		known_capabilities | grep -qxF "$name" ||
+		grep -qxF "$name" <<<"$known" ||
 			bad+="  bases/$base.conf answers $name, and bases/capabilities has no such name"$'\n'
 	done
 	[ -z "$bad" ] || die "capabilities and conditions disagree:
