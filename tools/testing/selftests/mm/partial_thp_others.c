@@ -303,6 +303,12 @@ void *cgroup_mover(void *arg)
 	unsigned int i;
 	int from;
 
+	/* An owner cannot join a cgroup while that is renewed. */
+	for (i = 0; i < NR_OWNERS; i++) {
+		while (!stopped() &&
+		       !__atomic_load_n(&world->mem[i], __ATOMIC_ACQUIRE))
+			usleep(1000);
+	}
 	while (!stopped()) {
 		from = rnd(&h->rng) % 2;
 		count(CHANGE_CGROUP, change_cgroup(from, !from));
