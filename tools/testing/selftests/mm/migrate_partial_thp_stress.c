@@ -236,7 +236,7 @@ FIXTURE_SETUP(partial_thp_stress)
 	ASSERT_EQ(0, pthread_rwlockattr_init(&attr));
 	pthread_rwlockattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
 	for (i = 0; i < NR_OWNERS; i++)
-		ASSERT_EQ(0, pthread_rwlock_init(&world->move_or_pin[i], &attr));
+		ASSERT_EQ(0, pthread_rwlock_init(&world->pins_longterm[i], &attr));
 
 	self->seconds = seconds ? strtoul(seconds, NULL, 0) : 10;
 	if (!self->seconds)

@@ -83,11 +83,11 @@ void move_some(const struct owner *o, pid_t pid, uint64_t *rng)
 		nodes[i] = to;
 		status[i] = 0;
 	}
-	if (pthread_rwlock_tryrdlock(&world->move_or_pin[o->id]))
+	if (pthread_rwlock_tryrdlock(&world->pins_longterm[o->id]))
 		return;
 	ret = syscall(__NR_move_pages, pid, n, addrs, nodes, status,
 		      rnd(rng) % 2 ? MPOL_MF_MOVE : MPOL_MF_MOVE_ALL);
-	pthread_rwlock_unlock(&world->move_or_pin[o->id]);
+	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
 	count(MOVE, 1);
 	if (ret > 0)
 		count(REFUSED, ret);
@@ -205,12 +205,12 @@ static void pin_longterm(const struct owner *o, uint64_t *rng, int ring)
 	syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, NULL,
 		0);
 	if (rnd(rng) % 2 ||
-	    pthread_rwlock_trywrlock(&world->move_or_pin[o->id]))
+	    pthread_rwlock_trywrlock(&world->pins_longterm[o->id]))
 		return;
 	if (!syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS,
 		     &iov, 1))
 		count(REGISTER, 1);
-	pthread_rwlock_unlock(&world->move_or_pin[o->id]);
+	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
 }
 
 void *disturber(void *arg)

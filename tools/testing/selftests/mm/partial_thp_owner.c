@@ -295,9 +295,11 @@ static void write_protect(struct owner *o)
 	wp.range.start = (uintptr_t)addr_of(o, part.start);
 	wp.range.len = len_of(&part);
 
+	if (pthread_rwlock_tryrdlock(&world->pins_longterm[o->id]))
+		return;
 	/* With holes in it, some of this may not be possible. */
 	if (ioctl(o->uffd, UFFDIO_REGISTER, &reg))
-		return;
+		goto unlock;
 	if (!ioctl(o->uffd, UFFDIO_WRITEPROTECT, &wp)) {
 		count(UFFD_WP, 1);
 		look(o, &part, 64);
@@ -308,6 +310,8 @@ static void write_protect(struct owner *o)
 	if (ioctl(o->uffd, UFFDIO_UNREGISTER, &chunk))
 		give_up(o, "UFFDIO_UNREGISTER");
 	ioctl(o->uffd, UFFDIO_WAKE, &chunk);
+unlock:
+	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
 }
 
 static void reap(struct owner *o)

@@ -56,12 +56,19 @@ struct world {
 	char *mem[NR_OWNERS];
 	pid_t pids[NR_OWNERS];
 	/*
+	 * Long-term pins of an owner's memory take this for writing, because two
+	 * faults of stock kernels would end the run.  Both readers only try.
+	 *
 	 * A long-term pin of movable memory holds mmap_lock, and tries until it
 	 * can isolate each page.  move_pages(2) waits for mmap_lock with pages
 	 * isolated.  If somebody waits in between to write, as munmap(2) does,
-	 * both go on forever, on any kernel.  So they exclude each other here.
+	 * both go on forever, on any kernel.
+	 *
+	 * 6.1 cannot drop mmap_lock in a long-term pin.  If the page is
+	 * write-protected by userfaultfd, DEBUG_VM complains in
+	 * handle_userfault().
 	 */
-	pthread_rwlock_t move_or_pin[NR_OWNERS];
+	pthread_rwlock_t pins_longterm[NR_OWNERS];
 };
 
 extern struct world *world;
