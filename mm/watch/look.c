@@ -127,8 +127,8 @@ static void look_at_queued(struct folio *folio, struct watch_tally *t, bool trac
 		mapped = 0;
 	}
 	if (trace)
-		trace_mm_migrate_split_pending(folio_pfn(folio), folio_order(folio),
-					       mapped, MIGRATE_SPLIT_SEEN, 0);
+		trace_mm_migrate_split_deferred(folio_pfn(folio), folio_order(folio),
+						mapped, MIGRATE_SPLIT_SEEN, 0);
 }
 
 static struct watch_tally *tally_of(struct watch_look *look, int nid)

@@ -24,7 +24,7 @@
 
 #define PROBED		"migrate_pages"
 #define RESULT		"mm_migrate_pages"
-#define FIX		"mm_migrate_split_pending"
+#define FIX		"mm_migrate_split_deferred"
 
 /* Calls at a time that have something on their list to be followed */
 #define MAX_OPEN	64
@@ -98,7 +98,7 @@ static noinline void look_at_list(struct list_head *list, int reason, unsigned l
 	struct open_call *c, *outer;
 	struct watch_look look;
 
-	watch_list(list, &look, trace_mm_migrate_split_pending_enabled());
+	watch_list(list, &look, trace_mm_migrate_split_deferred_enabled());
 	watch_seen(reason, &look);
 	if (!look.total.queued && !look.cut) {
 		pass_by(sp);

@@ -102,7 +102,7 @@ grep -q large_folio_split $t/events/migrate/mm_migrate_pages/format 2>/dev/null 
 	die "this kernel does not say what it splits for a migration; use the module (make watch)"
 [ ! -e $i ] || die "watch.sh runs already; if not, rmdir $i"
 fixed=
-[ ! -e $t/events/migrate/mm_migrate_split_pending ] || fixed=1
+[ ! -e $t/events/migrate/mm_migrate_split_deferred ] || fixed=1
 
 end() {
 	trap - EXIT INT TERM

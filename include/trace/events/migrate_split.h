@@ -34,7 +34,7 @@ TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SPLIT);
 TRACE_DEFINE_ENUM(MIGRATE_SPLIT_FAIL);
 TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SEEN);
 
-TRACE_EVENT(mm_migrate_split_pending,
+TRACE_EVENT(mm_migrate_split_deferred,
 
 	TP_PROTO(unsigned long pfn, unsigned int order, unsigned int nr_mapped,
 		 enum migrate_split_action action, int error),

@@ -6,9 +6,9 @@
 
 #include "frame.h"
 
-static void probe_mm_migrate_split_pending(void *data, unsigned long pfn,
-					   unsigned int order, unsigned int nr_mapped,
-					   enum migrate_split_action action, int error)
+static void probe_mm_migrate_split_deferred(void *data, unsigned long pfn,
+					    unsigned int order, unsigned int nr_mapped,
+					    enum migrate_split_action action, int error)
 {
 	struct folio *piece = data;
 
@@ -17,7 +17,7 @@ static void probe_mm_migrate_split_pending(void *data, unsigned long pfn,
 		folio_get(piece);
 }
 
-DEFINE_PROBE(mm_migrate_split_pending)
+DEFINE_PROBE(mm_migrate_split_deferred)
 
 /*
  * migrate_misplaced_page() puts back what is left of the page it was given, which need
@@ -43,14 +43,14 @@ static void numa_balancing_puts_back(struct kunit *test)
 	piece = (struct folio *)folio_page(folio, 7);
 
 	lru_add_drain();
-	hold_mm_migrate_split_pending(test, piece);
+	hold_mm_migrate_split_deferred(test, piece);
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
 	folio_get(folio);
 	KUNIT_EXPECT_EQ(test, migrate_misplaced_page(&folio->page, vma, dst.nid),
 			0);
 	mmap_read_unlock(current->mm);
-	drop_mm_migrate_split_pending(test, piece);
+	drop_mm_migrate_split_deferred(test, piece);
 
 	expect_events(test, 0, 1, 0, 0, 1);
 	KUNIT_EXPECT_PTR_EQ(test, folio_at(test, addr), piece);

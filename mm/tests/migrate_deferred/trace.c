@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the event mm_migrate_split_pending says of each decision.
+ * What the event mm_migrate_split_deferred says of each decision.
  */
 #include <trace/events/migrate_split.h>
 
@@ -18,9 +18,9 @@ struct traced {
 	} events[16];
 };
 
-static void probe_mm_migrate_split_pending(void *data, unsigned long pfn,
-					   unsigned int order, unsigned int nr_mapped,
-					   enum migrate_split_action action, int error)
+static void probe_mm_migrate_split_deferred(void *data, unsigned long pfn,
+					    unsigned int order, unsigned int nr_mapped,
+					    enum migrate_split_action action, int error)
 {
 	struct traced *traced = data;
 	int nr = traced->nr;
@@ -38,7 +38,7 @@ static void probe_mm_migrate_split_pending(void *data, unsigned long pfn,
 		};
 }
 
-DEFINE_PROBE(mm_migrate_split_pending)
+DEFINE_PROBE(mm_migrate_split_deferred)
 
 static struct traced *traced_begin(struct kunit *test)
 {
@@ -108,7 +108,7 @@ static void decisions_are_traced(struct kunit *test)
 	isolate(test, part, &part_list);
 	isolate(test, stale, &stale_list);
 	isolate(test, stale_pmd, &stale_pmd_list);
-	hold_mm_migrate_split_pending(test, traced);
+	hold_mm_migrate_split_deferred(test, traced);
 
 	migrate_mode(&whole_list, &dst, MIGRATE_ASYNC, NULL);
 	expect_no_more_traced(test, traced);
@@ -138,7 +138,7 @@ static void decisions_are_traced(struct kunit *test)
 	expect_decision(test, traced, &stale_pmd_list, 1, stale_pmd, HPAGE_PMD_NR,
 			MIGRATE_SPLIT_WHOLE, 0);
 
-	drop_mm_migrate_split_pending(test, traced);
+	drop_mm_migrate_split_deferred(test, traced);
 	expect_not_isolated(test);
 }
 
@@ -157,12 +157,12 @@ static void unmapped_while_waiting(struct kunit *test)
 
 	folio = thp_make_partial(test, 0, shape_half);
 	isolate(test, folio, &list);
-	hold_mm_migrate_split_pending(test, traced);
+	hold_mm_migrate_split_deferred(test, traced);
 
 	other = other_locks(test, folio, thp_addr(test, 0));
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	expect_waited(test, other);
-	drop_mm_migrate_split_pending(test, traced);
+	drop_mm_migrate_split_deferred(test, traced);
 
 	expect_traced(test, traced, 3, folio, HPAGE_PMD_NR / 2, MIGRATE_SPLIT_FAIL,
 		      -EAGAIN);
