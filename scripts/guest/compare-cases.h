@@ -17,6 +17,7 @@ enum call {
 	CPUSET,
 	COMPACTION,
 	OFFLINE,
+	BALANCING,	/* NUMA balancing, of what a task reads */
 };
 
 static const char * const call_names[] = {
@@ -27,6 +28,7 @@ static const char * const call_names[] = {
 	[CPUSET]	= "cpuset",
 	[COMPACTION]	= "compaction",
 	[OFFLINE]	= "offline",
+	[BALANCING]	= "numa_balancing",
 };
 
 /* Shapes: those of partial_thp.h, and some that are full of zeroes */
@@ -131,6 +133,8 @@ static const struct setup setups[] = {
 	{ COMPACTION,	4, 64, 0,		S(PTHP_ALL) | S(PTHP_FIRST_HALF) |
 						S(PTHP_ALL_BUT_ONE) },
 	{ OFFLINE,	9, 8, 0,		FEW | S(SPARSE) },
+	{ BALANCING,	9, 8, 0,		S(PTHP_ALL) | S(PTHP_FIRST_HALF) |
+						S(PTHP_ALL_BUT_ONE) | S(SPARSE) },
 	{ MBIND,	4, 64, 0,		S(PTHP_ALL) | S(PTHP_LAST_HALF) |
 						S(PTHP_CB16K) | S(PTHP_ALL_BUT_ONE) |
 						S(PTHP_ONE_PAGE) | S(PTHP_RANDOM) |

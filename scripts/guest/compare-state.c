@@ -14,6 +14,7 @@
 #include <sys/swap.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "compare.h"
 #include "compare-state.h"
@@ -116,6 +117,15 @@ void other_end(struct subject *sub)
 	sub->other = 0;
 }
 
+bool run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	return !sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
 /* ---- a thread on the other CPU, so that there is a TLB to flush ---- */
 
 static pthread_t spinner;
@@ -123,11 +133,7 @@ static int spinning, spin;
 
 static void *spin_main(void *unused)
 {
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(1, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	run_on(1);
 	__atomic_store_n(&spinning, 1, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&spin, __ATOMIC_ACQUIRE))
 		;
@@ -319,6 +325,53 @@ const char *enter_cgroup(struct subject *sub, const char *mems)
 long move_by_cpuset(int node)
 {
 	return pthp_put(CGROUP "/cpuset.mems", node ? "1" : "0") ? 0 : -errno;
+}
+
+/* ---- NUMA balancing ---- */
+
+#define BALANCING_SYSCTL	"/proc/sys/kernel/numa_balancing"
+#define BALANCING_SECONDS	10
+
+/* Pages with data that are not on @node, or not to be reached as a fault is awaited */
+static long elsewhere(const struct subject *sub, int node)
+{
+	const struct pthp *r = &sub->r;
+	long n = 0, missed = 0, i;
+
+	for (i = 0; i < r->nr; i++) {
+		if (r->mapped[i] && sub->content[i] != ZEROED)
+			r->addrs[n++] = pthp_addr(r, i);
+	}
+	if (syscall(__NR_move_pages, 0, n, r->addrs, NULL, r->status, 0))
+		return n;
+	for (i = 0; i < n; i++)
+		missed += r->status[i] != node;
+	return missed;
+}
+
+/*
+ * Read all pages on the CPU of @node, until they are there or time is up.  Return how
+ * many are not.  6.1 leaves folios alone that are mapped by PTEs.
+ */
+long move_by_balancing(const struct subject *sub, int node)
+{
+	const struct pthp *r = &sub->r;
+	time_t end = time(NULL) + BALANCING_SECONDS;
+	long missed;
+
+	/* A policy would keep them where they are. */
+	if (syscall(__NR_mbind, r->mem, (size_t)r->nr * psize(), MPOL_DEFAULT, NULL, 0, 0) ||
+	    !run_on(node) || !pthp_put(BALANCING_SYSCTL, "1"))
+		return -errno;
+	do {
+		wrong_pages(sub);
+		missed = elsewhere(sub, node);
+	} while (missed && time(NULL) < end);
+	pthp_put(BALANCING_SYSCTL, "0");
+	/* the faults that are still awaited */
+	wrong_pages(sub);
+	run_on(0);
+	return missed;
 }
 
 void remove_cgroup(void)

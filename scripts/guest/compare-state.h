@@ -20,6 +20,7 @@ bool other_start(struct subject *sub, enum pthp_shape shape, bool ptes);
 int other_do(enum other_command command);
 void other_end(struct subject *sub);
 
+bool run_on(int cpu);
 bool spinner_start(void);
 void spinner_end(void);
 
@@ -41,6 +42,7 @@ void remove_cgroup(void);
 void drop_fillers(void);
 
 long move_by_cpuset(int node);
+long move_by_balancing(const struct subject *sub, int node);
 long set_block(long block, const char *state);
 
 pid_t fill_start(const struct subject *sub, bool holes);

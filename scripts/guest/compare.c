@@ -22,7 +22,6 @@
  * the stage before.
  */
 #define _GNU_SOURCE
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -162,6 +161,10 @@ static long migrate(const struct setup *s, const char *which, bool away)
 	case OFFLINE:
 		if (away)
 			return set_block(block, "offline");
+		break;
+	case BALANCING:
+		if (away)
+			return move_by_balancing(&sub, to);
 		break;
 	default:
 		break;
@@ -390,13 +393,10 @@ static void run_stages(const struct setup *s)
 static int run(const struct setup *s, unsigned int shape)
 {
 	const char *missing = NULL;
-	cpu_set_t cpus;
 	pid_t filler = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	run_on(0);
 
 	/* What goes offline is where the kernel does not live. */
 	sub.src = nodes[s->call == OFFLINE || s->call == COMPACTION];
