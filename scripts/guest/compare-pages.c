@@ -71,13 +71,33 @@ static int by_number(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+/* Of an entry that is not present, as a page is being migrated, or a folio is being split */
+static bool is_migrating(uint64_t entry)
+{
+	const uint64_t swap_type = 0x1f;
+
+	/* there is one swap device at most, which is number 0 */
+	return entry & PM_SWAP && entry & swap_type;
+}
+
+/* If the shrinker, say, is at work on the region, wait for it. */
 static unsigned int read_pagemap(int fd, const struct pthp *r, uint64_t *entries)
 {
 	ssize_t len = r->nr * sizeof(*entries);
 	off_t at = (uintptr_t)r->mem / psize() * sizeof(*entries);
+	unsigned int tries, i;
 
-	memset(entries, 0, len);
-	return pread(fd, entries, len, at) == len ? r->nr : 0;
+	for (tries = 0; tries < 500; tries++) {
+		memset(entries, 0, len);
+		if (pread(fd, entries, len, at) != len)
+			return 0;
+		for (i = 0; i < r->nr && !is_migrating(entries[i]); i++)
+			;
+		if (i == r->nr)
+			break;
+		usleep(10000);
+	}
+	return r->nr;
 }
 
 /* What one process maps, and how */
