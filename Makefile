@@ -12,7 +12,7 @@ TREE	?= patched
 CONFIG	?= test
 ACCEL	?= auto
 O	?= build
-export BASE TREE CONFIG KSRC KDIR SRCVERSION O ACCEL V J STEP OUT
+export BASE TREE CONFIG KSRC KDIR SRCVERSION O ACCEL V J STEP OUT SET
 export GUEST_TIMEOUT KUNIT_FILTER KSELFTEST_ARGS COMPARE HOURS MUTANT MUTANTS
 export PARTIAL_THP_SEED PARTIAL_THP_SECONDS MODULE_CYCLES MODULE_LOAD_CYCLES MODULE_PARTS
 
@@ -84,7 +84,7 @@ results:	## Documentation/results.csv from what was run in O
 	@scripts/results
 
 .PHONY: series
-series: deps	## OUT=dir: the series as mails for git am, with your sign-off
+series: deps	## OUT=dir: the series as mails, with your sign-off; SET=fixes: a part
 	@scripts/export-series "$(OUT)"
 
 .PHONY: distro-image

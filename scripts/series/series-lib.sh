@@ -10,6 +10,15 @@ series_all() {
 	sed -e 's/[[:space:]]*#.*//' -e '/^[[:space:]]*$/d' "$patches/series"
 }
 
+# A series may be sent in sets: "# set <name>" in the series file begins one.
+series_sets() {
+	sed -n 's/^# set[[:space:]]*//p' "$patches/series" 2>/dev/null
+}
+# its patches
+set_patches() {
+	awk -v set="$1" '/^# set/ { ours = $3 == set; next } ours && NF && !/^#/ { print $1 }' "$patches/series"
+}
+
 # those that this tree needs, and why the others are left out
 series_patches() {
 	local p
@@ -108,7 +117,7 @@ series_lint() {
 	done
 	for f in "$patches"/*; do
 		f=${f##*/}
-		case $f in series|cover-letter|not-if) continue ;; esac
+		case $f in series|cover-letter*|not-if) continue ;; esac
 		series_all | grep -qxF "$f" ||
 			bad+="  $f is in patches/$base/ and not in series"$'\n'
 	done

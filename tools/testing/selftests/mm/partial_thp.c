@@ -765,4 +765,3 @@ bool pthp_pin(void *addr, int *pipefd)
 	return !pipe(pipefd) &&
 	       vmsplice(pipefd[1], &iov, 1, 0) == (ssize_t)psize();
 }
-
