@@ -4,6 +4,9 @@
  * kernels that mark those that are partially mapped.
  */
 #include <linux/khugepaged.h>
+#ifdef CONFIG_LOCKDEP
+#include <trace/events/lock.h>
+#endif
 
 #include "frame.h"
 
@@ -118,10 +121,77 @@ static void destination_is_queued(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#else
+#ifdef CONFIG_LOCKDEP
+/* Is @entry where it was when @lock was dropped, each time that @task takes it again? */
+struct watched_entry {
+	struct task_struct *task;
+	struct lockdep_map *lock;
+	struct list_head *entry;
+	bool queued;
+	int nr_changes;
+};
+
+static void probe_lock_acquire(void *data, struct lockdep_map *lock,
+			       unsigned int subclass, int trylock, int read, int check,
+			       struct lockdep_map *next_lock, unsigned long ip)
+{
+	struct watched_entry *w = data;
+
+	if (current == w->task && lock == w->lock)
+		w->nr_changes += w->queued != !list_empty(w->entry);
+}
+
+static void probe_lock_release(void *data, struct lockdep_map *lock, unsigned long ip)
+{
+	struct watched_entry *w = data;
+
+	if (current == w->task && lock == w->lock)
+		w->queued = !list_empty(w->entry);
+}
+
+DEFINE_PROBE(lock_acquire)
+DEFINE_PROBE(lock_release)
+#endif
+
+/*
+ * The shrinker drops a folio that is not underused from the queue under the queue's
+ * lock.  Stock does so without: a mark that is set meanwhile is lost.
+ */
+static void shrinker_unqueues_locked(struct kunit *test)
+{
+#ifdef CONFIG_LOCKDEP
+	struct watched_entry *w;
+	struct folio *folio;
+
+	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, w);
+	folio = thp_make(test, 0);
+	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
+	*w = (struct watched_entry) {
+		.task = current,
+		.lock = &split_queue_of(folio)->split_queue_lock.dep_map,
+		.entry = deferred_list(folio),
+		.queued = true,
+	};
+	hold_lock_acquire(test, w);
+	hold_lock_release(test, w);
+	drop_slab();
+	drop_lock_release(test, w);
+	drop_lock_acquire(test, w);
+	KUNIT_EXPECT_TRUE(test, list_empty(w->entry));
+	KUNIT_EXPECT_EQ(test, w->nr_changes, 0);
+#else
+	kunit_skip(test, "only lockdep tells who takes the lock");
+#endif
+}
+
 #endif
 static struct kunit_case cases[] = {
 	KUNIT_CASE(shrinker_keeps_locked),
-#ifdef HAVE_QUEUE_IS_LIST_LRU
+#ifndef HAVE_QUEUE_IS_LIST_LRU
+	KUNIT_CASE(shrinker_unqueues_locked),
+#else
 	KUNIT_CASE(destination_is_queued),
 #endif
 	{}
