@@ -64,6 +64,7 @@ struct dst default_dst(void)
 
 	return (struct dst) {
 		.nid = nid == MAX_NUMNODES ? 0 : nid,
+		.reason = MR_SYSCALL,
 		.refuse_from = -1,
 		.max_order = HPAGE_PMD_ORDER,
 		.zap_call = -1,
@@ -127,7 +128,7 @@ int migrate_mode(struct list_head *list, struct dst *dst,
 		 enum migrate_mode mode, unsigned int *succeeded)
 {
 	return migrate_pages(list, dst_get, dst_put, (unsigned long)dst, mode,
-			     MR_SYSCALL, succeeded);
+			     dst->reason, succeeded);
 }
 
 /* Exact, unlike node_page_state() */

@@ -47,6 +47,7 @@ extern const struct shape shape_blocks;
 /* What the destinations of one migrate_pages() call are to be, and were */
 struct dst {
 	int nid;
+	enum migrate_reason reason;
 	int refuse_from;	/* refuse from this call on; -1: none */
 	unsigned int max_order;	/* refuse larger ones */
 	int nr_pages;		/* given */

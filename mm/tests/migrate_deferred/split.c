@@ -107,10 +107,32 @@ static void unmapped_are_freed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * Demotion takes back itself what it counted as isolated, so that neither pieces nor
+ * freed pages are taken off NR_ISOLATED_ANON.
+ */
+static void demotion_counts_itself(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	dst.reason = MR_DEMOTION;
+	folio = thp_make_partial(test, 0, shape_half);
+	isolate(test, folio, &list);
+	node_stat_mod_folio(folio, NR_ISOLATED_ANON, -folio_nr_pages(folio));
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, shape_half, &dst);
+	expect_not_isolated(test);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
 	KUNIT_CASE_PARAM(unmapped_are_freed, mode_gen_params),
+	KUNIT_CASE_PARAM(demotion_counts_itself, mode_gen_params),
 	{}
 };
 
