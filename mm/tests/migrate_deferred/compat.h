@@ -42,9 +42,12 @@ static inline int kunit_add_action_or_reset(struct kunit *test, void (*func)(voi
 	}
 	action->func = func;
 	action->ctx = ctx;
-	/* The resource comes first, and its memory is that of the action. */
+	/*
+	 * The resource comes first, and its memory is that of the action.
+	 * kunit_add_resource() would say that it is not to be freed.
+	 */
 	action->res.should_kfree = true;
-	return kunit_add_resource(test, NULL, kunit_action_free, &action->res, action);
+	return __kunit_add_resource(test, NULL, kunit_action_free, &action->res, action);
 }
 
 static inline bool kunit_action_match(struct kunit *test, struct kunit_resource *res,
