@@ -4,11 +4,9 @@
  * KSM, swap, userfaultfd, cgroups, memory blocks, a node without memory.
  */
 #define _GNU_SOURCE
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -203,7 +201,7 @@ const char *merge_same(struct subject *sub)
 		fill_page(sub, page);
 		nr++;
 	}
-	if (madvise(r->mem, (size_t)r->nr * psize(), MADV_MERGEABLE))
+	if (madvise(r->mem, pthp_len(r), MADV_MERGEABLE))
 		return "no MADV_MERGEABLE";
 	write_num(KSM_SYSFS "pages_to_scan", 2000);
 	write_num(KSM_SYSFS "run", 1);
@@ -280,25 +278,16 @@ void swap_end(void)
 /* A quarter of each folio is write protected. */
 const char *protect_by_uffd(struct subject *sub)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
 	struct pthp *r = &sub->r;
 	unsigned int n = 1u << r->order, i;
 	int uffd;
 
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) ||
-	    uffd_register(uffd, r->mem, (size_t)r->nr * psize(), false, true, false))
+	if (pthp_uffd_open(&uffd) ||
+	    uffd_register(uffd, r->mem, pthp_len(r), false, true, false))
 		return "no userfaultfd write protection";
-	wp.range.len = n / 4 * psize();
 	for (i = 0; i < r->nr_folios; i++) {
-		wp.range.start = (uintptr_t)pthp_addr(r, i * n + n / 3);
-		if (ioctl(uffd, UFFDIO_WRITEPROTECT, &wp))
+		if (pthp_uffd_protect(uffd, pthp_addr(r, i * n + n / 3),
+				      n / 4 * psize(), true))
 			return "UFFDIO_WRITEPROTECT fails";
 	}
 	return NULL;
@@ -360,7 +349,7 @@ long move_by_balancing(const struct subject *sub, int node)
 	long missed;
 
 	/* A policy would keep them where they are. */
-	if (syscall(__NR_mbind, r->mem, (size_t)r->nr * psize(), MPOL_DEFAULT, NULL, 0, 0) ||
+	if (syscall(__NR_mbind, r->mem, pthp_len(r), MPOL_DEFAULT, NULL, 0, 0) ||
 	    !run_on(node) || !pthp_put(BALANCING_SYSCTL, "1"))
 		return -errno;
 	do {
@@ -449,7 +438,7 @@ pid_t fill_start(const struct subject *sub, bool holes)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fds[0]);
 		pthp_put("/proc/self/oom_score_adj", "500");
-		munmap(sub->r.mem, (size_t)sub->r.nr * psize());
+		munmap(sub->r.mem, pthp_len(&sub->r));
 		fill_node(sub->dst, holes);
 		if (write(fds[1], "", 1) == 1)
 			pause();

@@ -251,7 +251,7 @@ static const char *lock_memory(const struct setup *s)
 {
 	unsigned int n = 1u << sub.r.order, i;
 
-	if (s->state & MLOCKED && mlock(sub.r.mem, (size_t)sub.r.nr * psize()))
+	if (s->state & MLOCKED && mlock(sub.r.mem, pthp_len(&sub.r)))
 		return "no mlock(2)";
 	for (i = 0; s->state & MLOCKED_SLICE && i < sub.r.nr; i += n) {
 		if (mlock(pthp_addr(&sub.r, i), n / 4 * psize()))
@@ -366,7 +366,7 @@ static void touch(const struct setup *s)
 
 static void unmap_all(void)
 {
-	munmap(sub.r.mem, (size_t)sub.r.nr * psize());
+	munmap(sub.r.mem, pthp_len(&sub.r));
 	drop_fillers();
 }
 

@@ -359,7 +359,7 @@ TEST_F(migrate_partial_thp, huge_pmd_in_front)
 	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
 		return;
 	misalign(_metadata, r);
-	len = (size_t)r->nr * psize();
+	len = pthp_len(r);
 	first = pmd / psize() - MISALIGNED_BY;
 
 	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_DONTNEED));

@@ -49,11 +49,6 @@ static bool build(struct __test_metadata *_metadata, struct env *env,
 	return true;
 }
 
-static size_t region_len(const struct pthp *r)
-{
-	return (size_t)r->nr * psize();
-}
-
 static void shrink(void)
 {
 	pthp_put(PTHP_DROP_CACHES, "2");
@@ -62,7 +57,7 @@ static void shrink(void)
 /* It does not say whether all could be moved. */
 static int move_to(struct pthp *r, int node)
 {
-	return pthp_mbind(r->mem, region_len(r), node, MPOL_MF_MOVE_ALL);
+	return pthp_mbind(r->mem, pthp_len(r), node, MPOL_MF_MOVE_ALL);
 }
 
 static long counter(const char *name)
@@ -206,7 +201,7 @@ static bool build_forked(struct __test_metadata *_metadata, struct env *env,
 
 static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
 {
-	ASSERT_EQ(0, madvise(r->mem, region_len(r), MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(r->mem, pthp_len(r), MADV_DONTNEED));
 }
 
 /*
@@ -657,7 +652,7 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	ASSERT_TRUE(pthp_put(path, "0"));
 	if (!build(_metadata, env, PTHP_ALL))
 		return;
-	for (off = 0; off < region_len(r) / 2; off += pmd)
+	for (off = 0; off < pthp_len(r) / 2; off += pmd)
 		ASSERT_EQ(0, madvise(r->mem + off + pmd / 2, pmd / 2,
 				     MADV_DONTNEED));
 

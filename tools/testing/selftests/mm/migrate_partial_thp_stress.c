@@ -40,9 +40,7 @@
 #include "../kselftest_harness.h"
 
 #include <linux/io_uring.h>
-#include <linux/userfaultfd.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/wait.h>
@@ -195,14 +193,11 @@ none:
 
 static void uffd_setup(void)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int uffd;
 
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+	if (pthp_uffd_open(&uffd))
 		leave_out(UFFD_WP, "no userfaultfd with write protection");
-	if (uffd >= 0)
+	else
 		close(uffd);
 }
 

@@ -210,6 +210,11 @@ static inline void *pthp_addr(const struct pthp *r, unsigned int page)
 	return r->mem + (size_t)page * psize();
 }
 
+static inline size_t pthp_len(const struct pthp *r)
+{
+	return (size_t)r->nr * psize();
+}
+
 static inline uint64_t pthp_stamp(const struct pthp *r, unsigned int page)
 {
 	return ((uint64_t)(r->seed | 1u << 31) << 32) | page << 12;
@@ -256,5 +261,8 @@ static inline void pthp_unpin(int *pipefd)
 	close(pipefd[0]);
 	close(pipefd[1]);
 }
+
+const char *pthp_uffd_open(int *uffd);
+int pthp_uffd_protect(int uffd, void *addr, size_t len, bool protect);
 
 #endif /* __PARTIAL_THP_H */
