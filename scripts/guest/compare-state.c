@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "blocks.h"
 #include "compare.h"
 #include "compare-state.h"
 
@@ -224,30 +225,6 @@ void merge_end(void)
 
 /* ---- swap ---- */
 
-/* What mkswap(8) does */
-static bool make_swap(const char *path)
-{
-	uint32_t *info;
-	char *page;
-	bool ok;
-	int fd;
-
-	page = calloc(1, psize());
-	fd = open(path, O_WRONLY);
-	if (!page || fd < 0) {
-		free(page);
-		return false;
-	}
-	info = (uint32_t *)(page + 1024);
-	info[0] = 1;				/* version */
-	info[1] = SWAP_BYTES / psize() - 1;	/* last page */
-	memcpy(page + psize() - 10, "SWAPSPACE2", 10);
-	ok = write(fd, page, psize()) == psize();
-	close(fd);
-	free(page);
-	return ok;
-}
-
 /* Every other folio has a part of it swapped out. */
 const char *swap_out(struct subject *sub)
 {
@@ -256,8 +233,8 @@ const char *swap_out(struct subject *sub)
 	char value[32];
 
 	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
-	if (!pthp_put(ZRAM_SYSFS "disksize", value) || !make_swap("/dev/zram0") ||
-	    swapon("/dev/zram0", 0))
+	if (!pthp_put(ZRAM_SYSFS "disksize", value) ||
+	    !pthp_make_swap("/dev/zram0", SWAP_BYTES) || swapon("/dev/zram0", 0))
 		return "no swap on zram0";
 	for (i = 0; i < r->nr_folios; i += 2) {
 		if (madvise(pthp_addr(r, i * n + n / 4), n / 8 * psize(),
@@ -468,47 +445,6 @@ bool fill_end(pid_t pid)
 
 static struct pthp fillers[MAX_FILLERS];
 static unsigned int nr_fillers;
-
-long set_block(long block, const char *state)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), PTHP_MEMORY "/memory%ld/state", block);
-	return pthp_put(path, state) ? 0 : -errno;
-}
-
-/* The block that all folios of the region are in and that can go offline, or -1 */
-static long block_of(const struct pthp *r)
-{
-	/* slab, page tables, reserved */
-	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
-	unsigned long n = pthp_block_pages(), i;
-	struct pthp_census c;
-	uint64_t *flags;
-	long block = -1;
-
-	if (!n || !pthp_census_take(r, &c))
-		return -1;
-	for (i = 0; i < c.nr; i++) {
-		long b = c.folios[i].pfn / n;
-
-		if (i && b != block) {
-			block = -1;
-			break;
-		}
-		block = b;
-	}
-	pthp_census_drop(&c);
-	flags = malloc(n * sizeof(*flags));
-	if (block >= 0 && !pthp_read_flags(r, block * n, flags, n))
-		block = -1;
-	for (i = 0; block >= 0 && i < n; i++) {
-		if (flags[i] & never)
-			block = -1;
-	}
-	free(flags);
-	return block;
-}
 
 /* A region in one block; others stay where they are so that the next is elsewhere. */
 const char *alloc_in_block(struct pthp *r, unsigned int folios, unsigned int order,

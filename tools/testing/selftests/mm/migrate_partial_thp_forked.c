@@ -24,14 +24,6 @@ struct env {
 	struct pthp r;
 };
 
-static void env_setup(struct __test_metadata *_metadata, struct env *env)
-{
-	if (!test_setup_nodes(_metadata, &env->src, &env->dst))
-		return;
-	/* 4: it does not write to the console from now on */
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
-}
-
 static void env_teardown(struct env *env)
 {
 	pthp_free(&env->r);
@@ -47,11 +39,6 @@ static bool build(struct __test_metadata *_metadata, struct env *env,
 	requires(return false, !missing, "%s", missing);
 	ASSERT_EQ(0, pthp_punch(&env->r, shape, PTHP_DONTNEED));
 	return true;
-}
-
-static void shrink(void)
-{
-	pthp_put(PTHP_DROP_CACHES, "2");
 }
 
 /* It does not say whether all could be moved. */
@@ -180,7 +167,7 @@ FIXTURE(forked_thp)
 
 FIXTURE_SETUP(forked_thp)
 {
-	env_setup(_metadata, &self->env);
+	test_setup_nodes(_metadata, &self->env.src, &self->env.dst);
 }
 
 FIXTURE_TEARDOWN(forked_thp)
@@ -202,6 +189,19 @@ static bool build_forked(struct __test_metadata *_metadata, struct env *env,
 static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
 {
 	ASSERT_EQ(0, madvise(r->mem, pthp_len(r), MADV_DONTNEED));
+}
+
+/* A migration fails, as all THPs are pinned; then the parent unmaps them. */
+static void fail_and_unmap(struct __test_metadata *_metadata, struct env *env)
+{
+	struct pthp *r = &env->r;
+	int pipefd[2];
+
+	ASSERT_TRUE(pin(r, pipefd));
+	EXPECT_EQ(0, move_to(r, env->dst));
+	pthp_unpin(pipefd);
+	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
+	unmap_all(_metadata, r);
 }
 
 /*
@@ -243,7 +243,7 @@ TEST_F(forked_thp, moved_gives_back)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	unmap_all(_metadata, r);
-	shrink();
+	pthp_shrink();
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -254,16 +254,11 @@ TEST_F(forked_thp, failed_gives_back)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	int pipefd[2];
 
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
-	ASSERT_TRUE(pin(r, pipefd));
-	EXPECT_EQ(0, move_to(r, env->dst));
-	pthp_unpin(pipefd);
-	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
-	unmap_all(_metadata, r);
-	shrink();
+	fail_and_unmap(_metadata, env);
+	pthp_shrink();
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -277,16 +272,11 @@ TEST_F(forked_thp, failed_and_moved)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	int pipefd[2];
 	long moved;
 
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
-	ASSERT_TRUE(pin(r, pipefd));
-	EXPECT_EQ(0, move_to(r, env->dst));
-	pthp_unpin(pipefd);
-	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
-	unmap_all(_metadata, r);
+	fail_and_unmap(_metadata, env);
 	moved = counter("pgmigrate_success");
 	EXPECT_EQ(0, tell(&self->child, MIGRATE));
 	EXPECT_EQ(r->nr / 2, counter("pgmigrate_success") - moved);
@@ -309,10 +299,10 @@ TEST_F(forked_thp, whole_for_parent)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }
@@ -332,7 +322,7 @@ TEST_F(forked_thp, whole_after_all)
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 	EXPECT_EQ(0, move_to(r, env->src));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }
@@ -346,7 +336,7 @@ FIXTURE(partial_thp_cost)
 
 FIXTURE_SETUP(partial_thp_cost)
 {
-	env_setup(_metadata, &self->env);
+	test_setup_nodes(_metadata, &self->env.src, &self->env.dst);
 }
 
 FIXTURE_TEARDOWN(partial_thp_cost)
@@ -667,7 +657,7 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	/* Half of the THPs have been queued, the others are only now. */
 	ASSERT_EQ(0, pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED));
 	for (tries = 0; held(r) > r->nr_mapped && tries < 50; tries++) {
-		shrink();
+		pthp_shrink();
 		usleep(20000);
 	}
 	EXPECT_EQ(r->nr_mapped, held(r));

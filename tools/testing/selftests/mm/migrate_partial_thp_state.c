@@ -256,9 +256,7 @@ TEST_F(partial_thp, protections_shrinker)
 	ASSERT_EQ(0, pthp_punch(r, PTHP_ALL_BUT_ONE, PTHP_DONTNEED));
 	protect(_metadata, r, first);
 	ASSERT_TRUE(pthp_vmstat_read(&before));
-	/* 4: it does not write to the console from now on */
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "2"));
+	EXPECT_TRUE(pthp_shrink());
 	ASSERT_TRUE(pthp_vmstat_read(&after));
 	pthp_vmstat_sub(&after, &before);
 	EXPECT_LE(r->nr_folios, after.v[PTHP_THP_SPLIT_PAGE]);

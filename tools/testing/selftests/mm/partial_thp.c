@@ -183,6 +183,13 @@ void pthp_no_balancing(void)
 	pthp_set("/proc/sys/kernel/numa_balancing", "0");
 }
 
+/* Have the shrinkers called. */
+bool pthp_shrink(void)
+{
+	/* 4: it does not write to the console from now on */
+	return pthp_put(PTHP_DROP_CACHES, "4") && pthp_put(PTHP_DROP_CACHES, "2");
+}
+
 /* ---- nodes ---- */
 
 /* Pages of a memory block, which is what goes offline; 0 if nothing can */
