@@ -119,14 +119,19 @@ static void add_bad(struct line *l, const struct watch_figures *f)
 		add(l, ", by %s%s", f->by, f->others ? " and others" : "");
 }
 
+static void add_given(struct line *l, const struct watch_figures *f)
+{
+	if (f->given_kib) {
+		add(l, " and gave back ");
+		add_size(l, f->given_kib);
+	}
+}
+
 static void add_fix(struct line *l, const struct watch_figures *f, bool fixed)
 {
 	if (fixed) {
 		add(l, "; the fix is there now");
-		if (f->given_kib) {
-			add(l, " and gave back ");
-			add_size(l, f->given_kib);
-		}
+		add_given(l, f);
 		return;
 	}
 	add(l, "; the fix would have ");
@@ -151,18 +156,13 @@ static void add_good(struct line *l, const struct watch_report *r)
 		add(l, ": nothing to judge yet");
 		return;
 	}
-	if (r->fixed) {
-		add(l, "nothing lost in ");
-		add_period(l, f);
-		add(l, ", the fix is there");
-		if (f->given_kib) {
-			add(l, " and gave back ");
-			add_size(l, f->given_kib);
-		}
-		return;
-	}
 	add(l, "nothing lost in ");
 	add_period(l, f);
+	if (r->fixed) {
+		add(l, ", the fix is there");
+		add_given(l, f);
+		return;
+	}
 	if (bad(&r->all)) {
 		add(l, ", but ");
 		add_bad(l, &r->all);

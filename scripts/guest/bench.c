@@ -33,6 +33,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
+#include "blocks.h"
 #include "partial_thp.h"
 
 #ifndef __x86_64__
@@ -134,19 +135,6 @@ static void die(const char *fmt, ...)
 	printf("\n");
 	va_end(ap);
 	exit(1);
-}
-
-static long put(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	long ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, strlen(value)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
 }
 
 /* ---- the clock ---- */
@@ -314,53 +302,6 @@ static long flushes_of_other(void)
 	return n;
 }
 
-/* ---- memory blocks ---- */
-
-static long set_block(unsigned long block, const char *state)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), PTHP_MEMORY "/memory%lu/state", block);
-	return put(path, state);
-}
-
-/* Is there nothing in @block that can never move? */
-static bool block_moves(const struct pthp *r, unsigned long block)
-{
-	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
-	unsigned long n = pthp_block_pages(), i;
-	uint64_t *flags = malloc(n * sizeof(*flags));
-	bool ok = pthp_read_flags(r, block * n, flags, n);
-
-	/* slab, page tables, reserved: asking the kernel makes it complain */
-	for (i = 0; ok && i < n; i++)
-		ok = !(flags[i] & never);
-	free(flags);
-	return ok;
-}
-
-/* The block to take offline, that all folios of the region are in, or -1 */
-static long block_of(const struct pthp *r)
-{
-	struct pthp_census c;
-	long block = -1;
-	unsigned int i;
-
-	if (!pthp_census_take(r, &c))
-		die("pages are not present");
-	for (i = 0; i < c.nr; i++) {
-		long b = c.folios[i].pfn / pthp_block_pages();
-
-		if (i && b != block) {
-			block = -1;
-			break;
-		}
-		block = b;
-	}
-	pthp_census_drop(&c);
-	return block >= 0 && block_moves(r, block) ? block : -1;
-}
-
 /* ---- one run ---- */
 
 /* Kernels that have only one size have no such setting. */
@@ -372,7 +313,7 @@ static void only_order(unsigned int order)
 
 	for (i = 0; i < 2; i++) {
 		snprintf(path, sizeof(path), MTHP, kb[i]);
-		put(path, kb[i] == want ? "madvise" : "never");
+		pthp_write(path, kb[i] == want ? "madvise" : "never");
 	}
 }
 
@@ -480,7 +421,7 @@ static long call(const struct setup *s, struct pthp *r, int to, long arg)
 		return pthp_move_named(r, arg);
 	case COMPACTION:
 		snprintf(path, sizeof(path), COMPACT, nodes[1]);
-		return put(path, "1");
+		return pthp_write(path, "1");
 	default:
 		return set_block(arg, "offline");
 	}

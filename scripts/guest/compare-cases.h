@@ -7,7 +7,9 @@
 
 #include "partial_thp.h"
 
+#ifndef ARRAY_SIZE
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
+#endif
 
 enum call {
 	MBIND,

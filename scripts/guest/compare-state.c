@@ -4,11 +4,9 @@
  * KSM, swap, userfaultfd, cgroups, memory blocks, a node without memory.
  */
 #define _GNU_SOURCE
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -16,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "blocks.h"
 #include "compare.h"
 #include "compare-state.h"
 
@@ -203,7 +202,7 @@ const char *merge_same(struct subject *sub)
 		fill_page(sub, page);
 		nr++;
 	}
-	if (madvise(r->mem, (size_t)r->nr * psize(), MADV_MERGEABLE))
+	if (madvise(r->mem, pthp_len(r), MADV_MERGEABLE))
 		return "no MADV_MERGEABLE";
 	write_num(KSM_SYSFS "pages_to_scan", 2000);
 	write_num(KSM_SYSFS "run", 1);
@@ -226,30 +225,6 @@ void merge_end(void)
 
 /* ---- swap ---- */
 
-/* What mkswap(8) does */
-static bool make_swap(const char *path)
-{
-	uint32_t *info;
-	char *page;
-	bool ok;
-	int fd;
-
-	page = calloc(1, psize());
-	fd = open(path, O_WRONLY);
-	if (!page || fd < 0) {
-		free(page);
-		return false;
-	}
-	info = (uint32_t *)(page + 1024);
-	info[0] = 1;				/* version */
-	info[1] = SWAP_BYTES / psize() - 1;	/* last page */
-	memcpy(page + psize() - 10, "SWAPSPACE2", 10);
-	ok = write(fd, page, psize()) == psize();
-	close(fd);
-	free(page);
-	return ok;
-}
-
 /* Every other folio has a part of it swapped out. */
 const char *swap_out(struct subject *sub)
 {
@@ -258,8 +233,8 @@ const char *swap_out(struct subject *sub)
 	char value[32];
 
 	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
-	if (!pthp_put(ZRAM_SYSFS "disksize", value) || !make_swap("/dev/zram0") ||
-	    swapon("/dev/zram0", 0))
+	if (!pthp_put(ZRAM_SYSFS "disksize", value) ||
+	    !pthp_make_swap("/dev/zram0", SWAP_BYTES) || swapon("/dev/zram0", 0))
 		return "no swap on zram0";
 	for (i = 0; i < r->nr_folios; i += 2) {
 		if (madvise(pthp_addr(r, i * n + n / 4), n / 8 * psize(),
@@ -280,25 +255,16 @@ void swap_end(void)
 /* A quarter of each folio is write protected. */
 const char *protect_by_uffd(struct subject *sub)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
 	struct pthp *r = &sub->r;
 	unsigned int n = 1u << r->order, i;
 	int uffd;
 
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) ||
-	    uffd_register(uffd, r->mem, (size_t)r->nr * psize(), false, true, false))
+	if (pthp_uffd_open(&uffd) ||
+	    uffd_register(uffd, r->mem, pthp_len(r), false, true, false))
 		return "no userfaultfd write protection";
-	wp.range.len = n / 4 * psize();
 	for (i = 0; i < r->nr_folios; i++) {
-		wp.range.start = (uintptr_t)pthp_addr(r, i * n + n / 3);
-		if (ioctl(uffd, UFFDIO_WRITEPROTECT, &wp))
+		if (pthp_uffd_protect(uffd, pthp_addr(r, i * n + n / 3),
+				      n / 4 * psize(), true))
 			return "UFFDIO_WRITEPROTECT fails";
 	}
 	return NULL;
@@ -360,7 +326,7 @@ long move_by_balancing(const struct subject *sub, int node)
 	long missed;
 
 	/* A policy would keep them where they are. */
-	if (syscall(__NR_mbind, r->mem, (size_t)r->nr * psize(), MPOL_DEFAULT, NULL, 0, 0) ||
+	if (syscall(__NR_mbind, r->mem, pthp_len(r), MPOL_DEFAULT, NULL, 0, 0) ||
 	    !run_on(node) || !pthp_put(BALANCING_SYSCTL, "1"))
 		return -errno;
 	do {
@@ -449,7 +415,7 @@ pid_t fill_start(const struct subject *sub, bool holes)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fds[0]);
 		pthp_put("/proc/self/oom_score_adj", "500");
-		munmap(sub->r.mem, (size_t)sub->r.nr * psize());
+		munmap(sub->r.mem, pthp_len(&sub->r));
 		fill_node(sub->dst, holes);
 		if (write(fds[1], "", 1) == 1)
 			pause();
@@ -479,47 +445,6 @@ bool fill_end(pid_t pid)
 
 static struct pthp fillers[MAX_FILLERS];
 static unsigned int nr_fillers;
-
-long set_block(long block, const char *state)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), PTHP_MEMORY "/memory%ld/state", block);
-	return pthp_put(path, state) ? 0 : -errno;
-}
-
-/* The block that all folios of the region are in and that can go offline, or -1 */
-static long block_of(const struct pthp *r)
-{
-	/* slab, page tables, reserved */
-	const uint64_t never = BIT_ULL(7) | BIT_ULL(26) | BIT_ULL(32);
-	unsigned long n = pthp_block_pages(), i;
-	struct pthp_census c;
-	uint64_t *flags;
-	long block = -1;
-
-	if (!n || !pthp_census_take(r, &c))
-		return -1;
-	for (i = 0; i < c.nr; i++) {
-		long b = c.folios[i].pfn / n;
-
-		if (i && b != block) {
-			block = -1;
-			break;
-		}
-		block = b;
-	}
-	pthp_census_drop(&c);
-	flags = malloc(n * sizeof(*flags));
-	if (block >= 0 && !pthp_read_flags(r, block * n, flags, n))
-		block = -1;
-	for (i = 0; block >= 0 && i < n; i++) {
-		if (flags[i] & never)
-			block = -1;
-	}
-	free(flags);
-	return block;
-}
 
 /* A region in one block; others stay where they are so that the next is elsewhere. */
 const char *alloc_in_block(struct pthp *r, unsigned int folios, unsigned int order,

@@ -43,7 +43,6 @@ void drop_fillers(void);
 
 long move_by_cpuset(int node);
 long move_by_balancing(const struct subject *sub, int node);
-long set_block(long block, const char *state);
 
 pid_t fill_start(const struct subject *sub, bool holes);
 bool fill_end(pid_t pid);

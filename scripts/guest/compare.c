@@ -27,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "blocks.h"
 #include "compare.h"
 #include "compare-cases.h"
 #include "compare-state.h"
@@ -222,13 +223,6 @@ static void call(const struct setup *s, const char *which, bool away)
 
 /* ---- the states ---- */
 
-/* 4: it does not write to the console from now on */
-static void shrink(void)
-{
-	pthp_put("/proc/sys/vm/drop_caches", "4");
-	pthp_put("/proc/sys/vm/drop_caches", "2");
-}
-
 static const char *make_contents(unsigned int shape)
 {
 	unsigned int n = 1u << sub.r.order, page, data;
@@ -251,7 +245,7 @@ static const char *lock_memory(const struct setup *s)
 {
 	unsigned int n = 1u << sub.r.order, i;
 
-	if (s->state & MLOCKED && mlock(sub.r.mem, (size_t)sub.r.nr * psize()))
+	if (s->state & MLOCKED && mlock(sub.r.mem, pthp_len(&sub.r)))
 		return "no mlock(2)";
 	for (i = 0; s->state & MLOCKED_SLICE && i < sub.r.nr; i += n) {
 		if (mlock(pthp_addr(&sub.r, i), n / 4 * psize()))
@@ -366,7 +360,7 @@ static void touch(const struct setup *s)
 
 static void unmap_all(void)
 {
-	munmap(sub.r.mem, (size_t)sub.r.nr * psize());
+	munmap(sub.r.mem, pthp_len(&sub.r));
 	drop_fillers();
 }
 
@@ -385,7 +379,7 @@ static void run_stages(const struct setup *s)
 		call(s, "back", false);
 	else if (s->state & FORKED)
 		return;
-	shrink();
+	pthp_shrink();
 	stage("shrunk", sub.src);
 	touch(s);
 }
@@ -433,7 +427,7 @@ static int run(const struct setup *s, unsigned int shape)
 
 	unmap_all();
 	if (sub.other) {
-		shrink();
+		pthp_shrink();
 		stage("left", sub.src);
 		other_end(&sub);
 	}
@@ -443,7 +437,7 @@ static int run(const struct setup *s, unsigned int shape)
 		swap_end();
 	if (s->state & MERGED)
 		merge_end();
-	shrink();
+	pthp_shrink();
 	stage("gone", sub.src);
 	return 0;
 }
@@ -551,7 +545,7 @@ int main(int argc, char **argv)
 	/* What all of them left behind */
 	snprintf(name, sizeof(name), "overall");
 	printf("%s case 1\n", name);
-	shrink();
+	pthp_shrink();
 	stage("gone", 0);
 	printf("COMPARE-END cases=%u\n", cases + 1);
 	return 0;

@@ -167,9 +167,7 @@ static void expect_queued_as_before(struct __test_metadata *_metadata,
 /* The shrinker finds nothing to split: the region is whole, and not on the queue. */
 static void expect_not_shrunk(struct __test_metadata *_metadata, struct env *env)
 {
-	/* 4: it does not write to the console from now on */
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "2"));
+	EXPECT_TRUE(pthp_shrink());
 	expect_whole(_metadata, &env->r);
 }
 
@@ -359,7 +357,7 @@ TEST_F(migrate_partial_thp, huge_pmd_in_front)
 	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
 		return;
 	misalign(_metadata, r);
-	len = (size_t)r->nr * psize();
+	len = pthp_len(r);
 	first = pmd / psize() - MISALIGNED_BY;
 
 	ASSERT_EQ(0, madvise(pthp_addr(r, first), pmd, MADV_DONTNEED));

@@ -273,7 +273,7 @@ static inline int reap(struct child *child, int node)
 /* Move the whole region to where no folio is mapped by one page table alone. */
 static inline void misalign(struct __test_metadata *_metadata, struct pthp *r)
 {
-	size_t pmd = read_pmd_pagesize(), len = (size_t)r->nr * psize();
+	size_t pmd = read_pmd_pagesize(), len = pthp_len(r);
 	char *mem, *to;
 
 	mem = mmap(NULL, len + 2 * pmd, PROT_NONE,

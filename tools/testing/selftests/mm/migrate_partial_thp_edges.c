@@ -15,9 +15,6 @@
  */
 #include "../kselftest_harness.h"
 
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
-
 #include "partial_thp_edges.h"
 
 #define MAX_PTES_NONE	PTHP_THP "khugepaged/max_ptes_none"
@@ -154,7 +151,7 @@ TEST_F(partial_thp_edges, zero_mlocked)
 
 	if (!build(_metadata, env))
 		return;
-	ASSERT_EQ(0, mlock(env->r.mem, region_len(env)));
+	ASSERT_EQ(0, mlock(env->r.mem, pthp_len(&env->r)));
 	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
 	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED_LOCKED));
 	EXPECT_EQ(0, migrate(env));
@@ -187,38 +184,17 @@ TEST_F(partial_thp_edges, zero_whole_stays)
 	}
 }
 
-static unsigned int pages_with(const struct env *env, uint64_t bit, bool *has)
-{
-	unsigned int page, nr = 0;
-
-	for (page = 0; page < env->r.nr; page++) {
-		has[page] = (env->r.mapped[page] || env->zero[page]) &&
-			    pagemap_get_entry(env->r.pagemap,
-					      pthp_addr(&env->r, page)) & bit;
-		nr += has[page];
-	}
-	return nr;
-}
-
 /* Expect zero-filled pages to be replaced, and to keep @bit in the page table. */
-static void expect_bit_survives(struct __test_metadata *_metadata,
-				struct env *env, uint64_t bit)
+static void expect_zeroes_keep_bit(struct __test_metadata *_metadata,
+				   struct env *env, uint64_t bit)
 {
-	bool *before = calloc(env->r.nr, sizeof(*before));
-	bool *after = calloc(env->r.nr, sizeof(*after));
-	unsigned int nr = pages_with(env, bit, before);
 	struct seen s;
 
-	EXPECT_LT(0, nr);
-	EXPECT_EQ(0, pthp_migrate(&env->r, PTHP_MOVE_PAGES, env->src, env->dst));
-	EXPECT_EQ(nr, pages_with(env, bit, after));
-	EXPECT_EQ(0, memcmp(before, after, env->r.nr * sizeof(*before)));
+	expect_bit_survives(_metadata, &env->r, env->zero, bit, env->src, env->dst);
 	look(env, &s);
 	EXPECT_EQ(NR_THPS, s.anon);
 	EXPECT_EQ(NR_THPS * ((1u << env->order) - 2), s.zeropage);
 	expect_pages(_metadata, env, env->dst);
-	free(before);
-	free(after);
 }
 
 /*
@@ -227,33 +203,22 @@ static void expect_bit_survives(struct __test_metadata *_metadata,
  */
 TEST_F(partial_thp_edges, zero_uffd_wp)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
 	struct env *env = &self->env;
 	unsigned int n = 1u << env->order, i;
 	int uffd;
 
 	requires(return, replaces_zeroes, NO_ZEROES);
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	requires(return, uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api),
-		 "no userfaultfd write protection");
+	requires(return, !pthp_uffd_open(&uffd), "no userfaultfd write protection");
 	if (!build(_metadata, env))
 		return;
-	requires(return, !uffd_register(uffd, env->r.mem, region_len(env), false, true, false),
+	requires(return, !uffd_register(uffd, env->r.mem, pthp_len(&env->r), false, true, false),
 		 "no userfaultfd write protection of memory");
 	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
-	for (i = 0; i < NR_THPS; i++) {
-		wp.range.start = (uintptr_t)pthp_addr(&env->r, i * n);
-		wp.range.len = n / 3 * psize();
-		ASSERT_EQ(0, ioctl(uffd, UFFDIO_WRITEPROTECT, &wp));
-	}
+	for (i = 0; i < NR_THPS; i++)
+		ASSERT_EQ(0, pthp_uffd_protect(uffd, pthp_addr(&env->r, i * n),
+					       n / 3 * psize(), true));
 	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
-	expect_bit_survives(_metadata, env, PM_UFFD_WP);
+	expect_zeroes_keep_bit(_metadata, env, PM_UFFD_WP);
 	close(uffd);
 }
 
@@ -272,7 +237,7 @@ TEST_F(partial_thp_edges, zero_soft_dirty)
 	clear_softdirty();
 	for (i = 0; i < NR_THPS; i++)
 		memset(pthp_addr(&env->r, i * n + n / 3), 0, n / 3 * psize());
-	expect_bit_survives(_metadata, env, PM_SOFT_DIRTY);
+	expect_zeroes_keep_bit(_metadata, env, PM_SOFT_DIRTY);
 }
 
 /* ---- borders of VMAs ---- */
@@ -442,13 +407,13 @@ TEST_F(partial_thp_edges, mlock_half)
 	if (!build(_metadata, env))
 		return;
 	before = count_locked();
-	ASSERT_EQ(0, mlock(env->r.mem, region_len(env)));
+	ASSERT_EQ(0, mlock(env->r.mem, pthp_len(&env->r)));
 	expect_locked(_metadata, &before, env->r.nr);
 	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED_LOCKED));
 	EXPECT_EQ(0, migrate(env));
 	expect_locked(_metadata, &before, env->r.nr_mapped);
 	expect_pages(_metadata, env, env->dst);
-	ASSERT_EQ(0, munlock(env->r.mem, region_len(env)));
+	ASSERT_EQ(0, munlock(env->r.mem, pthp_len(&env->r)));
 	expect_locked(_metadata, &before, 0);
 }
 
@@ -467,7 +432,7 @@ TEST_F(partial_thp_edges, mlock_partly)
 	EXPECT_EQ(0, migrate(env));
 	expect_locked(_metadata, &before, NR_THPS * quarter);
 	expect_pages(_metadata, env, env->dst);
-	ASSERT_EQ(0, munlock(env->r.mem, region_len(env)));
+	ASSERT_EQ(0, munlock(env->r.mem, pthp_len(&env->r)));
 	expect_locked(_metadata, &before, 0);
 }
 

@@ -24,14 +24,6 @@ struct env {
 	struct pthp r;
 };
 
-static void env_setup(struct __test_metadata *_metadata, struct env *env)
-{
-	if (!test_setup_nodes(_metadata, &env->src, &env->dst))
-		return;
-	/* 4: it does not write to the console from now on */
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
-}
-
 static void env_teardown(struct env *env)
 {
 	pthp_free(&env->r);
@@ -49,20 +41,10 @@ static bool build(struct __test_metadata *_metadata, struct env *env,
 	return true;
 }
 
-static size_t region_len(const struct pthp *r)
-{
-	return (size_t)r->nr * psize();
-}
-
-static void shrink(void)
-{
-	pthp_put(PTHP_DROP_CACHES, "2");
-}
-
 /* It does not say whether all could be moved. */
 static int move_to(struct pthp *r, int node)
 {
-	return pthp_mbind(r->mem, region_len(r), node, MPOL_MF_MOVE_ALL);
+	return pthp_mbind(r->mem, pthp_len(r), node, MPOL_MF_MOVE_ALL);
 }
 
 static long counter(const char *name)
@@ -185,7 +167,7 @@ FIXTURE(forked_thp)
 
 FIXTURE_SETUP(forked_thp)
 {
-	env_setup(_metadata, &self->env);
+	test_setup_nodes(_metadata, &self->env.src, &self->env.dst);
 }
 
 FIXTURE_TEARDOWN(forked_thp)
@@ -206,7 +188,20 @@ static bool build_forked(struct __test_metadata *_metadata, struct env *env,
 
 static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
 {
-	ASSERT_EQ(0, madvise(r->mem, region_len(r), MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(r->mem, pthp_len(r), MADV_DONTNEED));
+}
+
+/* A migration fails, as all THPs are pinned; then the parent unmaps them. */
+static void fail_and_unmap(struct __test_metadata *_metadata, struct env *env)
+{
+	struct pthp *r = &env->r;
+	int pipefd[2];
+
+	ASSERT_TRUE(pin(r, pipefd));
+	EXPECT_EQ(0, move_to(r, env->dst));
+	pthp_unpin(pipefd);
+	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
+	unmap_all(_metadata, r);
 }
 
 /*
@@ -248,7 +243,7 @@ TEST_F(forked_thp, moved_gives_back)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	unmap_all(_metadata, r);
-	shrink();
+	pthp_shrink();
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -259,16 +254,11 @@ TEST_F(forked_thp, failed_gives_back)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	int pipefd[2];
 
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
-	ASSERT_TRUE(pin(r, pipefd));
-	EXPECT_EQ(0, move_to(r, env->dst));
-	pthp_unpin(pipefd);
-	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
-	unmap_all(_metadata, r);
-	shrink();
+	fail_and_unmap(_metadata, env);
+	pthp_shrink();
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -282,16 +272,11 @@ TEST_F(forked_thp, failed_and_moved)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	int pipefd[2];
 	long moved;
 
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
-	ASSERT_TRUE(pin(r, pipefd));
-	EXPECT_EQ(0, move_to(r, env->dst));
-	pthp_unpin(pipefd);
-	EXPECT_EQ(r->nr, pthp_on_node(r, env->src));
-	unmap_all(_metadata, r);
+	fail_and_unmap(_metadata, env);
 	moved = counter("pgmigrate_success");
 	EXPECT_EQ(0, tell(&self->child, MIGRATE));
 	EXPECT_EQ(r->nr / 2, counter("pgmigrate_success") - moved);
@@ -314,10 +299,10 @@ TEST_F(forked_thp, whole_for_parent)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }
@@ -337,7 +322,7 @@ TEST_F(forked_thp, whole_after_all)
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 	EXPECT_EQ(0, move_to(r, env->src));
-	shrink();
+	pthp_shrink();
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }
@@ -351,7 +336,7 @@ FIXTURE(partial_thp_cost)
 
 FIXTURE_SETUP(partial_thp_cost)
 {
-	env_setup(_metadata, &self->env);
+	test_setup_nodes(_metadata, &self->env.src, &self->env.dst);
 }
 
 FIXTURE_TEARDOWN(partial_thp_cost)
@@ -657,7 +642,7 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	ASSERT_TRUE(pthp_put(path, "0"));
 	if (!build(_metadata, env, PTHP_ALL))
 		return;
-	for (off = 0; off < region_len(r) / 2; off += pmd)
+	for (off = 0; off < pthp_len(r) / 2; off += pmd)
 		ASSERT_EQ(0, madvise(r->mem + off + pmd / 2, pmd / 2,
 				     MADV_DONTNEED));
 
@@ -672,7 +657,7 @@ TEST_F(partial_thp_cost, cgroup_removed)
 	/* Half of the THPs have been queued, the others are only now. */
 	ASSERT_EQ(0, pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED));
 	for (tries = 0; held(r) > r->nr_mapped && tries < 50; tries++) {
-		shrink();
+		pthp_shrink();
 		usleep(20000);
 	}
 	EXPECT_EQ(r->nr_mapped, held(r));

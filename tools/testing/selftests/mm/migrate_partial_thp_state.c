@@ -11,8 +11,6 @@
  */
 #include "../kselftest_harness.h"
 
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -154,7 +152,7 @@ TEST_F(partial_thp, mbind_of_shared)
 	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
 		if (!build(_metadata, env, shapes[i], PTHP_DONTNEED))
 			return;
-		len = (size_t)r->nr * psize();
+		len = pthp_len(r);
 		EXPECT_EQ(0, pthp_mbind(r->mem, len, env->dst, MPOL_MF_MOVE));
 		expect_pages(_metadata, r, env->dst);
 	}
@@ -209,7 +207,7 @@ static void expect_protected(struct __test_metadata *_metadata,
 			       n);
 	}
 	EXPECT_EQ(0, bad);
-	ASSERT_EQ(0, mprotect(r->mem, (size_t)r->nr * psize(), PROT_READ));
+	ASSERT_EQ(0, mprotect(r->mem, pthp_len(r), PROT_READ));
 }
 
 /*
@@ -258,9 +256,7 @@ TEST_F(partial_thp, protections_shrinker)
 	ASSERT_EQ(0, pthp_punch(r, PTHP_ALL_BUT_ONE, PTHP_DONTNEED));
 	protect(_metadata, r, first);
 	ASSERT_TRUE(pthp_vmstat_read(&before));
-	/* 4: it does not write to the console from now on */
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "4"));
-	EXPECT_TRUE(pthp_put(PTHP_DROP_CACHES, "2"));
+	EXPECT_TRUE(pthp_shrink());
 	ASSERT_TRUE(pthp_vmstat_read(&after));
 	pthp_vmstat_sub(&after, &before);
 	EXPECT_LE(r->nr_folios, after.v[PTHP_THP_SPLIT_PAGE]);
@@ -346,7 +342,7 @@ TEST_F(partial_thp, mlocked)
 
 	if (!build(_metadata, env, PTHP_ALL, PTHP_MUNMAP))
 		return;
-	ASSERT_EQ(0, mlock(r->mem, (size_t)r->nr * psize()));
+	ASSERT_EQ(0, mlock(r->mem, pthp_len(r)));
 	ASSERT_EQ(0, pthp_punch(r, PTHP_RAGGED, PTHP_MUNMAP));
 	EXPECT_EQ(0, migrate(env, &d));
 	expect_pages(_metadata, r, env->dst);
@@ -366,81 +362,29 @@ TEST_F(partial_thp, mlocked)
 	EXPECT_EQ(0, unlocked);
 }
 
-/* Which mapped pages have @bit in their pagemap entry? */
-static unsigned int pagemap_bits(const struct pthp *r, uint64_t bit, bool *set)
-{
-	unsigned int page, nr = 0;
-
-	for (page = 0; page < r->nr; page++) {
-		set[page] = r->mapped[page] &&
-			    pagemap_get_entry(r->pagemap,
-					      pthp_addr(r, page)) & bit;
-		nr += set[page];
-	}
-	return nr;
-}
-
-/* Migrate, and see that @bit survives on the pages that have it, and no more. */
-static void expect_bit_survives(struct __test_metadata *_metadata,
-				struct env *env, uint64_t bit)
-{
-	struct pthp *r = &env->r;
-	unsigned int page, nr, bad = 0;
-	bool *before, *after;
-	struct pthp_vmstat d;
-
-	before = calloc(r->nr, sizeof(*before));
-	after = calloc(r->nr, sizeof(*after));
-	ASSERT_TRUE(before && after);
-
-	nr = pagemap_bits(r, bit, before);
-	EXPECT_LT(0, nr);
-	EXPECT_GT(r->nr_mapped, nr);
-	EXPECT_EQ(0, migrate(env, &d));
-	EXPECT_EQ(nr, pagemap_bits(r, bit, after));
-	for (page = 0; page < r->nr; page++)
-		bad += before[page] != after[page];
-	EXPECT_EQ(0, bad);
-	expect_pages(_metadata, r, env->dst);
-	free(before);
-	free(after);
-}
-
 /* What is write-protected by userfaultfd stays so.  Stock passes. */
 TEST_F(partial_thp, uffd_wp)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
 	struct env *env = &self->env;
-	unsigned int n = 1u << env->order;
+	unsigned int n = 1u << env->order, i;
 	struct pthp *r = &env->r;
-	size_t quarter;
-	unsigned int i;
+	const char *missing;
 	int uffd;
 
-	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	requires(return, uffd >= 0, "no userfaultfd(2)");
-	requires(return, !ioctl(uffd, UFFDIO_API, &api), "no userfaultfd write protection");
+	missing = pthp_uffd_open(&uffd);
+	requires(return, !missing, "%s", missing);
 	if (!build(_metadata, env, PTHP_ALL, PTHP_DONTNEED))
 		return;
-	requires(return, !uffd_register(uffd, r->mem, (size_t)r->nr * psize(), false,
-					true, false),
+	requires(return, !uffd_register(uffd, r->mem, pthp_len(r), false, true, false),
 		 "no userfaultfd write protection of memory");
 
 	/* A quarter of each, across the border of what stays mapped */
-	quarter = (size_t)n / 4 * psize();
-	for (i = 0; i < r->nr_folios; i++) {
-		wp.range.start = (uintptr_t)pthp_addr(r, i * n + n / 3);
-		wp.range.len = quarter;
-		ASSERT_EQ(0, ioctl(uffd, UFFDIO_WRITEPROTECT, &wp));
-	}
+	for (i = 0; i < r->nr_folios; i++)
+		ASSERT_EQ(0, pthp_uffd_protect(uffd, pthp_addr(r, i * n + n / 3),
+					       n / 4 * psize(), true));
 	ASSERT_EQ(0, pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED));
-	expect_bit_survives(_metadata, env, PM_UFFD_WP);
+	expect_bit_survives(_metadata, r, NULL, PM_UFFD_WP, env->src, env->dst);
+	expect_pages(_metadata, r, env->dst);
 	close(uffd);
 }
 
@@ -459,7 +403,8 @@ TEST_F(partial_thp, soft_dirty)
 		if (r->mapped[page])
 			pthp_fill(r, page);
 	}
-	expect_bit_survives(_metadata, env, PM_SOFT_DIRTY);
+	expect_bit_survives(_metadata, r, NULL, PM_SOFT_DIRTY, env->src, env->dst);
+	expect_pages(_metadata, r, env->dst);
 }
 
 /* Have folios of 64 KiB from here on; false if the test was skipped. */
@@ -476,6 +421,30 @@ static bool enable_mthp_64k(struct __test_metadata *_metadata, struct env *env)
 	return true;
 }
 
+/* Migrate folios of 64 KiB of each of the shapes: their orders are right, or all else is. */
+static void migrate_mthp_64k(struct __test_metadata *_metadata, struct env *env,
+			     const enum pthp_shape *shapes, unsigned int nr_shapes,
+			     enum pthp_hole hole, bool orders)
+{
+	struct pthp_vmstat d;
+	unsigned int i;
+
+	if (!enable_mthp_64k(_metadata, env))
+		return;
+	for (i = 0; i < nr_shapes; i++) {
+		if (!build(_metadata, env, shapes[i], hole))
+			return;
+		EXPECT_EQ(0, migrate(env, &d));
+		expect_pages(_metadata, &env->r, env->dst);
+		if (orders) {
+			expect_largest_orders(_metadata, &env->r);
+			continue;
+		}
+		expect_given_back(_metadata, &env->r);
+		EXPECT_TRUE(pthp_holes_empty(&env->r));
+	}
+}
+
 /* As contents and given_back, for folios of 64 KiB.  Stock passes. */
 TEST_F(partial_thp, mthp_64k)
 {
@@ -483,20 +452,9 @@ TEST_F(partial_thp, mthp_64k)
 		PTHP_LAST_HALF, PTHP_CB16K, PTHP_ALL_BUT_ONE, PTHP_ONE_PAGE,
 		PTHP_RANDOM
 	};
-	struct env *env = &self->env;
-	struct pthp_vmstat d;
-	unsigned int i;
 
-	if (!enable_mthp_64k(_metadata, env))
-		return;
-	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
-		if (!build(_metadata, env, shapes[i], PTHP_MUNMAP))
-			return;
-		EXPECT_EQ(0, migrate(env, &d));
-		expect_pages(_metadata, &env->r, env->dst);
-		expect_given_back(_metadata, &env->r);
-		EXPECT_TRUE(pthp_holes_empty(&env->r));
-	}
+	migrate_mthp_64k(_metadata, &self->env, shapes, ARRAY_SIZE(shapes),
+			 PTHP_MUNMAP, false);
 }
 
 /* As orders, for folios of 64 KiB.  Stock: all of order 0. */
@@ -505,19 +463,9 @@ TEST_F(partial_thp, mthp_64k_orders)
 	static const enum pthp_shape shapes[] = {
 		PTHP_LAST_HALF, PTHP_THREE_QUARTERS, PTHP_ALL_BUT_ONE
 	};
-	struct env *env = &self->env;
-	struct pthp_vmstat d;
-	unsigned int i;
 
-	if (!enable_mthp_64k(_metadata, env))
-		return;
-	for (i = 0; i < ARRAY_SIZE(shapes); i++) {
-		if (!build(_metadata, env, shapes[i], PTHP_DONTNEED))
-			return;
-		EXPECT_EQ(0, migrate(env, &d));
-		EXPECT_EQ(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
-		expect_largest_orders(_metadata, &env->r);
-	}
+	migrate_mthp_64k(_metadata, &self->env, shapes, ARRAY_SIZE(shapes),
+			 PTHP_DONTNEED, true);
 }
 
 #define NR_COMPACTED 24

@@ -40,9 +40,7 @@
 #include "../kselftest_harness.h"
 
 #include <linux/io_uring.h>
-#include <linux/userfaultfd.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/wait.h>
@@ -110,30 +108,6 @@ static bool have_swap(void)
 	return line && line[1];
 }
 
-/* What mkswap(8) does */
-static bool make_swap(const char *path)
-{
-	uint32_t *info;
-	char *page;
-	bool ok;
-	int fd;
-
-	page = calloc(1, psize());
-	fd = open(path, O_WRONLY);
-	if (!page || fd < 0) {
-		free(page);
-		return false;
-	}
-	info = (uint32_t *)(page + 1024);
-	info[0] = 1;				/* version */
-	info[1] = SWAP_BYTES / psize() - 1;	/* last page */
-	memcpy(page + psize() - 10, "SWAPSPACE2", 10);
-	ok = write(fd, page, psize()) == psize();
-	close(fd);
-	free(page);
-	return ok;
-}
-
 static void swap_setup(FIXTURE_DATA(partial_thp_stress) * self)
 {
 	char value[32];
@@ -147,7 +121,7 @@ static void swap_setup(FIXTURE_DATA(partial_thp_stress) * self)
 	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
 	if (!pthp_put(ZRAM_SYSFS "disksize", value))
 		leave_out(PAGEOUT, "zram0 cannot be set up");
-	else if (!make_swap("/dev/zram0") || swapon("/dev/zram0", 0))
+	else if (!pthp_make_swap("/dev/zram0", SWAP_BYTES) || swapon("/dev/zram0", 0))
 		leave_out(PAGEOUT, "swapon on /dev/zram0 failed");
 	else
 		self->swap = true;
@@ -195,14 +169,11 @@ none:
 
 static void uffd_setup(void)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int uffd;
 
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+	if (pthp_uffd_open(&uffd))
 		leave_out(UFFD_WP, "no userfaultfd with write protection");
-	if (uffd >= 0)
+	else
 		close(uffd);
 }
 

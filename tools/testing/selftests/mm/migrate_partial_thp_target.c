@@ -248,7 +248,7 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 
 	EXPECT_TRUE(pthp_set("/proc/sys/kernel/printk", "1"));
 	EXPECT_TRUE(pthp_put("/dev/kmsg", "<6>" MARK));
-	ret = pthp_mbind(env->r.mem, region_len(env), env->dst, MPOL_MF_MOVE);
+	ret = pthp_mbind(env->r.mem, pthp_len(&env->r), env->dst, MPOL_MF_MOVE);
 	TH_LOG("mbind: %d, %u of %u pages moved", ret,
 	       pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
 	EXPECT_GT(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
@@ -305,7 +305,7 @@ static bool can_have(struct env *env, unsigned int order)
 	bool ok;
 
 	ok = !pthp_alloc(&r, NR_THPS, order, env->src, SEED) &&
-	     !pthp_mbind_run(r.mem, (size_t)r.nr * psize(), env->dst) &&
+	     !pthp_mbind_run(r.mem, pthp_len(&r), env->dst) &&
 	     pthp_census_take(&r, &c) && c.orders[order] == NR_THPS;
 	pthp_census_drop(&c);
 	pthp_free(&r);
@@ -407,7 +407,7 @@ TEST_F(partial_thp_target, arrival_order)
 			break;
 		if (i < 2) {
 			/* Twice: the first time uses up what the CPU has. */
-			ASSERT_EQ(0, madvise(env->r.mem, region_len(env),
+			ASSERT_EQ(0, madvise(env->r.mem, pthp_len(&env->r),
 					     MADV_DONTNEED));
 			for (page = 0; page < env->r.nr; page++)
 				pthp_fill(&env->r, page);

@@ -7,9 +7,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -34,9 +36,8 @@ const char * const pthp_shape_names[PTHP_NR_SHAPES] = {
 };
 
 /* Does page @i of @n in folio @folio stay mapped? */
-bool pthp_shape_maps(enum pthp_shape shape, unsigned int i,
-		     unsigned int n, unsigned int folio,
-		     unsigned int seed)
+bool pthp_shape_maps(enum pthp_shape shape, unsigned int i, unsigned int n,
+		     unsigned int folio, unsigned int seed)
 {
 	switch (shape) {
 	case PTHP_FIRST_HALF:
@@ -182,6 +183,13 @@ void pthp_no_balancing(void)
 	pthp_set("/proc/sys/kernel/numa_balancing", "0");
 }
 
+/* Have the shrinkers called. */
+bool pthp_shrink(void)
+{
+	/* 4: it does not write to the console from now on */
+	return pthp_put(PTHP_DROP_CACHES, "4") && pthp_put(PTHP_DROP_CACHES, "2");
+}
+
 /* ---- nodes ---- */
 
 /* Pages of a memory block, which is what goes offline; 0 if nothing can */
@@ -278,16 +286,12 @@ bool pthp_vmstat_read(struct pthp_vmstat *s)
 {
 	unsigned int i, found = 0;
 	char name[64];
-	long value;
+	long value, err;
 	FILE *f;
-	int fd;
 
-	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
-	if (fd >= 0) {
-		if (write(fd, "1", 1) != 1)
-			fprintf(stderr, "# stat_refresh: %s\n", strerror(errno));
-		close(fd);
-	}
+	err = pthp_write("/proc/sys/vm/stat_refresh", "1");
+	if (err && err != -ENOENT)
+		fprintf(stderr, "# stat_refresh: %s\n", strerror(-err));
 
 	memset(s, 0, sizeof(*s));
 	f = fopen("/proc/vmstat", "r");
@@ -551,7 +555,7 @@ void pthp_free(struct pthp *r)
 {
 	if (!r->mem)
 		return;
-	munmap(r->mem, (size_t)r->nr * psize());
+	munmap(r->mem, pthp_len(r));
 	close(r->pagemap);
 	close(r->kpageflags);
 	free(r->mapped);
@@ -568,8 +572,7 @@ void pthp_free(struct pthp *r)
  * that of the PMD by a region too short for it.  khugepaged is kept out.
  */
 const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
-		       unsigned int order, int node,
-		       unsigned int seed)
+		       unsigned int order, int node, unsigned int seed)
 {
 	size_t pmd = read_pmd_pagesize(), len, slack;
 	struct pthp_census c;
@@ -585,7 +588,7 @@ const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
 	r->nr = nr_folios << order;
 	r->nr_mapped = r->nr;
 	r->seed = seed;
-	len = (size_t)r->nr * psize();
+	len = pthp_len(r);
 
 	/* Unmapped space on both sides keeps neighbours from being merged. */
 	mem = mmap(NULL, len + 3 * pmd, PROT_NONE,
@@ -692,11 +695,7 @@ bool pthp_map_by_ptes(const struct pthp *r)
 		    mprotect(addr, psize(), PROT_READ | PROT_WRITE))
 			return false;
 	}
-#ifdef HAVE_HUGEPAGE_SETTINGS
 	return check_huge_anon(r->mem, 0, read_pmd_pagesize());
-#else
-	return check_huge_anon(r->mem, 0, 0);
-#endif
 }
 
 int pthp_mbind_run(void *addr, size_t len, long node)
@@ -749,8 +748,7 @@ long pthp_migrate(struct pthp *r, enum pthp_call call, int from, int to)
 	case PTHP_MBIND:
 		/* Without a hole in the VMA one call will do. */
 		if (r->hole == PTHP_DONTNEED || r->nr_mapped == r->nr)
-			return pthp_mbind_run(r->mem, (size_t)r->nr * psize(),
-					      to);
+			return pthp_mbind_run(r->mem, pthp_len(r), to);
 		return pthp_walk_runs(r, true, pthp_mbind_run, to);
 	default:
 		return pthp_migrate_process(from, to);
@@ -764,4 +762,34 @@ bool pthp_pin(void *addr, int *pipefd)
 
 	return !pipe(pipefd) &&
 	       vmsplice(pipefd[1], &iov, 1, 0) == (ssize_t)psize();
+}
+
+/* ---- userfaultfd(2) ---- */
+
+/* Open one that can write-protect; return NULL or what is missing. */
+const char *pthp_uffd_open(int *uffd)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+
+	*uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (*uffd < 0)
+		return "no userfaultfd(2)";
+	if (!ioctl(*uffd, UFFDIO_API, &api))
+		return NULL;
+	close(*uffd);
+	*uffd = -1;
+	return "no userfaultfd write protection";
+}
+
+/* Write-protect memory that is registered, or no longer. */
+int pthp_uffd_protect(int uffd, void *addr, size_t len, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (uintptr_t)addr, .len = len },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
 }

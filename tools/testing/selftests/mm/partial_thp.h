@@ -130,6 +130,20 @@ bool pthp_set(const char *path, const char *value);
 void pthp_restore(void);
 void pthp_no_balancing(void);
 void pthp_order_knob(char *path, size_t size, unsigned int order);
+bool pthp_shrink(void);
+
+/* What mkswap(8) does to a device of @bytes that is full of zeroes */
+static inline bool pthp_make_swap(const char *path, unsigned long bytes)
+{
+	const uint32_t info[] = { 1, bytes / psize() - 1 };	/* version, last page */
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	ok = pwrite(fd, info, sizeof(info), 1024) == sizeof(info) &&
+	     pwrite(fd, "SWAPSPACE2", 10, psize() - 10) == 10;
+	close(fd);
+	return ok;
+}
 
 /* ---- nodes ---- */
 
@@ -210,6 +224,11 @@ static inline void *pthp_addr(const struct pthp *r, unsigned int page)
 	return r->mem + (size_t)page * psize();
 }
 
+static inline size_t pthp_len(const struct pthp *r)
+{
+	return (size_t)r->nr * psize();
+}
+
 static inline uint64_t pthp_stamp(const struct pthp *r, unsigned int page)
 {
 	return ((uint64_t)(r->seed | 1u << 31) << 32) | page << 12;
@@ -256,5 +275,8 @@ static inline void pthp_unpin(int *pipefd)
 	close(pipefd[0]);
 	close(pipefd[1]);
 }
+
+const char *pthp_uffd_open(int *uffd);
+int pthp_uffd_protect(int uffd, void *addr, size_t len, bool protect);
 
 #endif /* __PARTIAL_THP_H */

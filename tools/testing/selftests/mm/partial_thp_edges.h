@@ -109,11 +109,6 @@ static inline bool build(struct __test_metadata *_metadata, struct env *env)
 	return true;
 }
 
-static inline size_t region_len(const struct env *env)
-{
-	return (size_t)env->r.nr * psize();
-}
-
 /* Do to the same pages of each THP what one of the next functions does. */
 typedef int (*slice_fn)(struct env *env, unsigned int page, unsigned int nr,
 			long arg);
@@ -191,7 +186,7 @@ static inline int move_slice(struct env *env, unsigned int page, unsigned int nr
 /* Without MPOL_MF_STRICT: a pinned page or a full node is not an error here. */
 static inline int migrate(struct env *env)
 {
-	return pthp_mbind(env->r.mem, region_len(env), env->dst,
+	return pthp_mbind(env->r.mem, pthp_len(&env->r), env->dst,
 			  MPOL_MF_MOVE_ALL);
 }
 

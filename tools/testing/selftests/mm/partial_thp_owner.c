@@ -283,28 +283,21 @@ static void write_protect(struct owner *o)
 	struct uffdio_range chunk = {
 		.start = (uintptr_t)addr_of(o, r.start), .len = len_of(&r),
 	};
-	struct uffdio_register reg = {
-		.range = chunk, .mode = UFFDIO_REGISTER_MODE_WP,
-	};
-	struct uffdio_writeprotect wp = {
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
+	char *addr;
 
 	part.start = r.start + part.start % o->n;
 	part.end = part.start + 1 + rnd(&o->rng) % (r.end - part.start);
-	wp.range.start = (uintptr_t)addr_of(o, part.start);
-	wp.range.len = len_of(&part);
+	addr = addr_of(o, part.start);
 
 	if (pthread_rwlock_tryrdlock(&world->pins_longterm[o->id]))
 		return;
 	/* With holes in it, some of this may not be possible. */
-	if (ioctl(o->uffd, UFFDIO_REGISTER, &reg))
+	if (uffd_register(o->uffd, addr_of(o, r.start), len_of(&r), false, true, false))
 		goto unlock;
-	if (!ioctl(o->uffd, UFFDIO_WRITEPROTECT, &wp)) {
+	if (!pthp_uffd_protect(o->uffd, addr, len_of(&part), true)) {
 		count(UFFD_WP, 1);
 		look(o, &part, 64);
-		wp.mode = 0;
-		ioctl(o->uffd, UFFDIO_WRITEPROTECT, &wp);
+		pthp_uffd_protect(o->uffd, addr, len_of(&part), false);
 	}
 	/* Whoever else waits to write has come for nothing but a reference. */
 	if (ioctl(o->uffd, UFFDIO_UNREGISTER, &chunk))
@@ -412,9 +405,6 @@ void owner_geometry(struct owner *o, unsigned int id)
 
 static bool owner_init(struct owner *o, unsigned int id)
 {
-	struct uffdio_api api = {
-		.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
-	};
 	struct range r;
 	unsigned int i;
 	char *mem;
@@ -424,9 +414,7 @@ static bool owner_init(struct owner *o, unsigned int id)
 	o->rng = pthp_mix(world->seed + id);
 	o->state = calloc(o->nr, sizeof(*o->state));
 	o->gen = calloc(o->nr, sizeof(*o->gen));
-	o->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (o->uffd >= 0)
-		ioctl(o->uffd, UFFDIO_API, &api);
+	pthp_uffd_open(&o->uffd);
 	mem = mmap(NULL, (NR_CHUNKS + 2) * o->stride, PROT_NONE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mem == MAP_FAILED || !o->state || !o->gen)

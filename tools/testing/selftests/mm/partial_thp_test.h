@@ -100,4 +100,42 @@ static inline void expect_given_back(struct __test_metadata *_metadata,
 	pthp_census_drop(&c);
 }
 
+/* Which pages, mapped ones or @others, have @bit in their pagemap entry?  How many? */
+static inline unsigned int pages_with_bit(const struct pthp *r, const bool *others,
+					  uint64_t bit, bool *has)
+{
+	unsigned int page, nr = 0;
+
+	for (page = 0; page < r->nr; page++) {
+		has[page] = (r->mapped[page] || (others && others[page])) &&
+			    pagemap_get_entry(r->pagemap, pthp_addr(r, page)) & bit;
+		nr += has[page];
+	}
+	return nr;
+}
+
+/* Migrate, and see that @bit survives on the pages that have it, and no more. */
+static inline void expect_bit_survives(struct __test_metadata *_metadata,
+				       struct pthp *r, const bool *others,
+				       uint64_t bit, int from, int to)
+{
+	bool *before = calloc(r->nr, sizeof(*before));
+	bool *after = calloc(r->nr, sizeof(*after));
+	unsigned int nr, page, all = 0, bad = 0;
+
+	ASSERT_TRUE(before && after);
+	nr = pages_with_bit(r, others, bit, before);
+	EXPECT_LT(0, nr);
+	EXPECT_EQ(0, pthp_migrate(r, PTHP_MOVE_PAGES, from, to));
+	EXPECT_EQ(nr, pages_with_bit(r, others, bit, after));
+	for (page = 0; page < r->nr; page++) {
+		all += r->mapped[page] || (others && others[page]);
+		bad += before[page] != after[page];
+	}
+	EXPECT_GT(all, nr);
+	EXPECT_EQ(0, bad);
+	free(before);
+	free(after);
+}
+
 #endif /* __PARTIAL_THP_TEST_H */

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced after lib.sh: which of our kselftest programs are not for every run.
+# shellcheck shell=bash disable=SC2154 # lib.sh assigns it
+
+# Those that have one of these traits; the others are quick, and go anywhere.
+#   slow	is left out where quick runs are wanted
+#   random	finds what it finds at another time each time
+#   ends_stock	a kernel without the fixes loses the race, and ends with a warning
+#   offlines	has memory emptied: takes long, and stock may not get through
+programs_traits='
+migrate_partial_thp_offline	slow offlines
+migrate_partial_thp_race	slow random ends_stock
+migrate_partial_thp_state	slow
+migrate_partial_thp_stress	slow random ends_stock
+migrate_partial_thp_target	slow
+'
+
+# programs_with <trait...>: the names of those that have one of them
+programs_with() {
+	local name traits t names=
+	while read -r name traits; do
+		for t; do
+			case " $traits " in *" $t "*) names+="$name"$'\n'; break ;; esac
+		done
+	done <<<"$programs_traits"
+	[ -n "$names" ] || die "no program has a trait called: $*"
+	printf '%s' "$names"
+}
+
+# programs_but <trait...>: of the paths in standard input, those of all other programs
+programs_but() {
+	local names
+	[ $# -gt 0 ] || { cat; return; }
+	names=$(programs_with "$@") || exit 1
+	grep -vE "/(${names//$'\n'/|})\$" || true
+}
+
+# cases_but <trait...>: of the list of cases in standard input, those of all other programs
+cases_but() {
+	local names fixtures
+	[ $# -gt 0 ] || { cat; return; }
+	names=$(programs_with "$@" | sed "s|.*|$top/tools/testing/selftests/mm/&.c|") || exit 1
+	# shellcheck disable=SC2086 # a list of files
+	fixtures=$(sed -nE 's/^FIXTURE\((\w+)\).*/\1/p' $names | paste -sd'|')
+	grep -vE "^($fixtures)\\." || true
+}
