@@ -117,7 +117,6 @@ bases: deps	## source packages there are for each base: does the series apply?
 
 .PHONY: static
 static:		## checkpatch, W=1, sparse, coccicheck, clang, kernel-doc, shellcheck
-	@BASE="$(bases)" scripts/deps static
 	@scripts/each-base static $(bases)
 
 .PHONY: torture

@@ -14,6 +14,12 @@ own_suite() {
 	sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null | tr -d '"'
 }
 
+# the version that make takes, if it is not told; nothing if this machine's suites have none
+newest_here() {
+	{ apt-cache show --no-all-versions "$base_package" 2>/dev/null || true; } |
+		sed -n 's/^Version: //p' | head -n1
+}
+
 # where this machine gets <suite>, or else its own or any suite of that kind, from
 mirror_of() {
 	local own

@@ -189,10 +189,10 @@ static void shrinker_unqueues_locked(struct kunit *test)
 #endif
 static struct kunit_case cases[] = {
 	KUNIT_CASE(shrinker_keeps_locked),
-#ifndef HAVE_QUEUE_IS_LIST_LRU
-	KUNIT_CASE(shrinker_unqueues_locked),
-#else
+#ifdef HAVE_QUEUE_IS_LIST_LRU
 	KUNIT_CASE(destination_is_queued),
+#else
+	KUNIT_CASE(shrinker_unqueues_locked),
 #endif
 	{}
 };
