@@ -169,29 +169,42 @@ static char *fill(char *at, const char *end, size_t step, int node, int misses)
 }
 
 /*
- * Fill @node.  The policy only prefers it: when it is full memory comes from elsewhere,
- * and nobody has to be killed.  With @step, give every other block of that size back, and
- * lock the rest so that compaction leaves it where it is.
+ * Map a 1/@share of what @node has, and some more, for THPs.  The policy only prefers the
+ * node: when it is full memory comes from elsewhere, and nobody has to be killed.
  */
-static bool fill_node(int node, size_t step)
+static char *map_for_node(int node, unsigned int share, char **end)
 {
 	size_t pmd = read_pmd_pagesize(), len;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	char *mem, *at, *end;
+	char *mem;
 
-	len = pthp_node_pages(node) * psize();
-	if (fd < 0 || !len)
-		return false;
+	len = pthp_node_pages(node) * psize() / share;
+	if (!len || pthp_prefer_node(node))
+		return NULL;
 	len = (len + 2 * pmd) & ~(pmd - 1);
 	mem = mmap(NULL, len + pmd, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (mem == MAP_FAILED || pthp_prefer_node(node))
-		return false;
-	end = mem + len + pmd;
+	if (mem == MAP_FAILED)
+		return NULL;
+	*end = mem + len + pmd;
 	mem = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1));
-	if (madvise(mem, end - mem, MADV_HUGEPAGE))
+	return madvise(mem, *end - mem, MADV_HUGEPAGE) ? NULL : mem;
+}
+
+/*
+ * Fill @node.  With @step, give every other block of that size back, and lock the rest so
+ * that compaction leaves it where it is.
+ */
+static bool fill_node(int node, size_t step)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	char *mem, *at, *end;
+
+	mem = map_for_node(node, 1, &end);
+	if (fd < 0 || !mem)
 		return false;
 	if (!step) {
+		size_t pmd = read_pmd_pagesize();
+
 		at = fill(mem, end, pmd, node, 1);
 		return !madvise(at, end - at, MADV_NOHUGEPAGE) &&
 		       fill(at, end, psize(), node, 512) < end;
@@ -214,6 +227,33 @@ static int fill_dst(struct env *env, long step)
 {
 	pthp_put("/proc/self/oom_score_adj", "1000");
 	return !fill_node(env->dst, step);
+}
+
+static int fill_share(struct env *env, long nr)
+{
+	char *mem, *end;
+
+	pthp_put("/proc/self/oom_score_adj", "1000");
+	mem = map_for_node(env->dst, nr, &end);
+	if (!mem)
+		return 1;
+	fill(mem, end, read_pmd_pagesize(), env->dst, 1);
+	return 0;
+}
+
+/*
+ * Run by the child: @nr processes fill the target node, so that one that is killed is soon
+ * gone.  The OOM killer gives up on a large one, and then takes the test itself.
+ */
+static int fill_dst_in_shares(struct env *env, long nr)
+{
+	struct env other = *env;
+	long i;
+
+	for (i = 1; i < nr; i++)
+		if (!spawn(&other, fill_share, nr))
+			return 1;
+	return fill_dst(env, 0);
 }
 
 #define MARK "partial_thp: full\n"
@@ -260,6 +300,9 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 
 #define NR_TOO_MANY 48
 
+/* Each fills more than the test moves. */
+#define NR_FILLERS 8
+
 /*
  * The target node is full of another process's memory.  Orders 2 and 3 are not costly to
  * the page allocator: if it is asked for such a destination as for that of a THP, it ends
@@ -269,7 +312,7 @@ TEST_F(partial_thp_target, full_target)
 {
 	struct env *env = &self->env;
 
-	ASSERT_TRUE(spawn(env, fill_dst, 0));
+	ASSERT_TRUE(spawn(env, fill_dst_in_shares, NR_FILLERS));
 	env->thps = NR_TOO_MANY;
 	if (!build(_metadata, env))
 		return;
@@ -285,7 +328,7 @@ TEST_F(partial_thp_target, full_target_mthp)
 	bool ready;
 
 	requires(return, thp_supported_orders() & 1ul << 2, "no anonymous folios of order 2");
-	ASSERT_TRUE(spawn(env, fill_dst, 0));
+	ASSERT_TRUE(spawn(env, fill_dst_in_shares, NR_FILLERS));
 	pthp_order_knob(pmd, sizeof(pmd), env->order);
 	pthp_order_knob(path, sizeof(path), 2);
 	ready = pthp_set(pmd, "never") && pthp_set(path, "always");

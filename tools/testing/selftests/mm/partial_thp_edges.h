@@ -31,6 +31,7 @@ struct env {
 	bool *border;		/* a VMA begins with this page */
 	unsigned int max_zero;	/* of a THP's pages, in one that stays whole */
 	pid_t child;
+	int alive;		/* at its end when the child and its children are gone */
 };
 
 /* What the mapped pages of the region, the zero-filled ones too, are made of */
@@ -68,18 +69,22 @@ static inline bool spawn(struct env *env, int (*fn)(struct env *env, long arg), 
 		_exit(0);
 	}
 	close(ready[1]);
-	if (read(ready[0], &ok, 1) != 1)
-		ok = 0;
-	close(ready[0]);
-	return ok;
+	env->alive = ready[0];
+	return read(env->alive, &ok, 1) == 1 && ok;
 }
 
+/* When this returns, the memory of the child and of its children is free again. */
 static inline void stop_child(struct env *env)
 {
+	char c;
+
 	if (env->child <= 0)
 		return;
 	kill(env->child, SIGKILL);
 	waitpid(env->child, NULL, 0);
+	while (read(env->alive, &c, 1) == 1)
+		;
+	close(env->alive);
 	env->child = 0;
 }
 
