@@ -313,6 +313,8 @@ static unsigned long thps_misalign(struct kunit *test)
  * that is mapped across two page tables, though in the place of the first one there is
  * a huge PMD, or its migration entry.  Stock leaves the entries of the second one
  * behind.
+ *
+ * Needs: mm: page_vma_mapped_walk(): go on behind a huge PMD
  */
 static void huge_pmd_gets_in_front(struct kunit *test)
 {

@@ -38,6 +38,8 @@ static void set_max_ptes_none(void *nr)
 /*
  * The shrinker meets an underused THP that is locked, as the destination of a
  * migration is: it stays queued.  Stock drops it from the queue for good.
+ *
+ * Needs: mm: fix deferred split queue races during migration
  */
 static void shrinker_keeps_locked(struct kunit *test)
 {
@@ -157,6 +159,9 @@ DEFINE_PROBE(lock_release)
 /*
  * The shrinker drops a folio that is not underused from the queue under the queue's
  * lock.  Stock does so without: a mark that is set meanwhile is lost.
+ *
+ * Needs: mm/huge_memory: have the shrinker unqueue folios
+ * Needs: mm/huge_memory: have the shrinker take folios off its list
  */
 static void shrinker_unqueues_locked(struct kunit *test)
 {

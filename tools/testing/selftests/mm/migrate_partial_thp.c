@@ -344,6 +344,8 @@ TEST_F(migrate_partial_thp, misaligned)
  * THP and all but the end of the second.  A third THP takes its place.  Stock: the
  * walk that is to unmap the second THP ends at the huge PMD, and nothing can
  * split, migrate or reclaim it.
+ *
+ * Needs: mm: page_vma_mapped_walk(): go on behind a huge PMD
  */
 TEST_F(migrate_partial_thp, huge_pmd_in_front)
 {

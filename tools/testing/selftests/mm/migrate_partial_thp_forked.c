@@ -538,6 +538,8 @@ static int other(char *mem, size_t len, int fd, int node, int ready, int go)
  * A THP of shared memory of which nobody maps the first page is not for one
  * process to move, but for the last that maps it.  Stock lets nobody move it.
  * Later kernels go by other rules.
+ *
+ * Needs: mm/mempolicy: move partially mapped THPs without
  */
 TEST_F(partial_thp_cost, shared_without_first)
 {
@@ -619,6 +621,8 @@ static long offline_cgroups(void)
 /*
  * What waits to be split is still found when the cgroup that it is charged to has
  * gone. Stock does not find it.
+ *
+ * Needs: mm: thp: reparent the split queue during memcg offline
  */
 TEST_F(partial_thp_cost, cgroup_removed)
 {

@@ -52,6 +52,8 @@ TEST_F(partial_thp, status_one_each)
 /*
  * Likewise for all pages that are mapped.  Stock reports -EBUSY for the second
  * page of each THP.
+ *
+ * Needs: mm/migrate: let move_pages(2) name several pages
  */
 TEST_F(partial_thp, status_every_page)
 {
@@ -662,6 +664,8 @@ static int change_cgroup(struct env *env, const char *dir)
  * A task that changes cgroups, with cgroup v1, does not take the charge of a THP
  * along that waits to be split, as the queue is that of the cgroup.  Stock does,
  * and may use the queue after it was freed.
+ *
+ * Needs: mm/memcg: do not take a THP's memcg away
  */
 TEST_F(partial_thp, moved_charge)
 {

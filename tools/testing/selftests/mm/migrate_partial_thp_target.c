@@ -112,13 +112,19 @@ static void name_pinned(struct __test_metadata *_metadata, struct env *env,
  * The second THP is pinned: all pages of the first one are said to be on the target node,
  * all of the second to be busy.  Stock: the second page of the first is said to be busy,
  * and no status of the second is written, but for its second page.
+ *
+ * Needs: mm/migrate: move_pages(2): report what became
  */
 TEST_F(partial_thp_target, status_second_pinned)
 {
 	name_pinned(_metadata, &self->env, 1, false);
 }
 
-/* The same with THPs that are split, but for the one that is pinned. */
+/*
+ * The same with THPs that are split, but for the one that is pinned.
+ *
+ * Needs: mm/migrate: move_pages(2): report what became
+ */
 TEST_F(partial_thp_target, status_second_pinned_half)
 {
 	name_pinned(_metadata, &self->env, 1, true);
@@ -128,12 +134,15 @@ TEST_F(partial_thp_target, status_second_pinned_half)
  * The first THP is pinned: the second one, of the same batch, is gone through, too.
  * Stock: stops after the first one, without a status, and counts all of the second as
  * not migrated.
+ *
+ * Needs: mm/migrate: move_pages(2): report what became
  */
 TEST_F(partial_thp_target, status_first_pinned)
 {
 	name_pinned(_metadata, &self->env, 0, false);
 }
 
+/* Needs: mm/migrate: move_pages(2): report what became */
 TEST_F(partial_thp_target, status_first_pinned_half)
 {
 	name_pinned(_metadata, &self->env, 0, true);
@@ -307,6 +316,8 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
  * The target node is full of another process's memory.  Orders 2 and 3 are not costly to
  * the page allocator: if it is asked for such a destination as for that of a THP, it ends
  * in the OOM killer.  Stock passes: it asks for single pages, and that may fail.
+ *
+ * Needs: mm/migrate: do not kill for a target of order 2 or 3
  */
 TEST_F(partial_thp_target, full_target)
 {
@@ -320,7 +331,11 @@ TEST_F(partial_thp_target, full_target)
 	expect_no_kill(_metadata, env);
 }
 
-/* The same with folios that are of order 2 from the start.  Stock: a process is killed. */
+/*
+ * The same with folios that are of order 2 from the start.  Stock: a process is killed.
+ *
+ * Needs: mm/migrate: do not kill for a target of order 2 or 3
+ */
 TEST_F(partial_thp_target, full_target_mthp)
 {
 	struct env *env = &self->env;
