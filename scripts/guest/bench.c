@@ -26,7 +26,6 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
@@ -253,11 +252,7 @@ static double measure_floor(void)
 
 static void pin_to(int cpu)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
+	if (!pthp_run_on(cpu))
 		die("cannot run on CPU %d", cpu);
 }
 

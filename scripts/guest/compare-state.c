@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -116,15 +115,6 @@ void other_end(struct subject *sub)
 	sub->other = 0;
 }
 
-bool run_on(int cpu)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	return !sched_setaffinity(0, sizeof(cpus), &cpus);
-}
-
 /* ---- a thread on the other CPU, so that there is a TLB to flush ---- */
 
 static pthread_t spinner;
@@ -132,7 +122,7 @@ static int spinning, spin;
 
 static void *spin_main(void *unused)
 {
-	run_on(1);
+	pthp_run_on(1);
 	__atomic_store_n(&spinning, 1, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&spin, __ATOMIC_ACQUIRE))
 		;
@@ -327,7 +317,7 @@ long move_by_balancing(const struct subject *sub, int node)
 
 	/* A policy would keep them where they are. */
 	if (syscall(__NR_mbind, r->mem, pthp_len(r), MPOL_DEFAULT, NULL, 0, 0) ||
-	    !run_on(node) || !pthp_put(BALANCING_SYSCTL, "1"))
+	    !pthp_run_on(node) || !pthp_put(BALANCING_SYSCTL, "1"))
 		return -errno;
 	do {
 		wrong_pages(sub);
@@ -336,7 +326,7 @@ long move_by_balancing(const struct subject *sub, int node)
 	pthp_put(BALANCING_SYSCTL, "0");
 	/* the faults that are still awaited */
 	wrong_pages(sub);
-	run_on(0);
+	pthp_run_on(0);
 	return missed;
 }
 

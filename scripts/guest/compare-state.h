@@ -20,7 +20,6 @@ bool other_start(struct subject *sub, enum pthp_shape shape, bool ptes);
 int other_do(enum other_command command);
 void other_end(struct subject *sub);
 
-bool run_on(int cpu);
 bool spinner_start(void);
 void spinner_end(void);
 

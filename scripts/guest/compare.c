@@ -390,7 +390,7 @@ static int run(const struct setup *s, unsigned int shape)
 	pid_t filler = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	run_on(0);
+	pthp_run_on(0);
 
 	/* What goes offline is where the kernel does not live. */
 	sub.src = nodes[s->call == OFFLINE || s->call == COMPACTION];

@@ -8,7 +8,6 @@
 #include "../kselftest_harness.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -355,8 +354,6 @@ TEST_F(partial_thp_cost, pages_in_order)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	unsigned long pfn, last = 0;
-	unsigned int page, up = 0, down = 0;
 	char *small;
 
 	if (!build(_metadata, env, PTHP_FIRST_HALF))
@@ -370,18 +367,7 @@ TEST_F(partial_thp_cost, pages_in_order)
 	EXPECT_EQ(0, move_to(r, env->dst));
 	munmap(small, SMALL_LEN);
 	EXPECT_EQ(r->nr_mapped, pthp_on_node(r, env->dst));
-	for (page = 0; page < r->nr; page++) {
-		if (!r->mapped[page])
-			continue;
-		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
-		up += pfn == last + 1;
-		down += pfn == last - 1;
-		last = pfn;
-	}
-	EXPECT_LT(r->nr_mapped / 2, up) {
-		TH_LOG("of %u pages %u are behind the one before, and %u in front of it",
-		       r->nr_mapped, up, down);
-	}
+	EXPECT_TRUE(ascending(_metadata, r, "first half"));
 }
 
 /*
@@ -430,20 +416,11 @@ static long shootdowns(void)
 	return sum;
 }
 
-static bool run_on(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return !sched_setaffinity(0, sizeof(set), &set);
-}
-
 static bool spinning, stop;
 
 static void *spin(void *arg)
 {
-	__atomic_store_n(&spinning, run_on(1), __ATOMIC_RELEASE);
+	__atomic_store_n(&spinning, pthp_run_on(1), __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
 		;
 	return NULL;
@@ -477,7 +454,7 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 	unsigned int i;
 	long n;
 
-	requires(return, shootdowns() >= 0 && run_on(0), "TLB shootdowns are not counted");
+	requires(return, shootdowns() >= 0 && pthp_run_on(0), "TLB shootdowns are not counted");
 	requires(return, !pthread_create(&thread, NULL, spin, NULL), "no second thread");
 	for (i = 0; i < 100 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
 		usleep(10000);

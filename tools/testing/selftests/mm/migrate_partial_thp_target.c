@@ -14,7 +14,6 @@
  */
 #include "../kselftest_harness.h"
 
-#include <sched.h>
 #include <sys/klog.h>
 
 #include "partial_thp_edges.h"
@@ -420,27 +419,6 @@ TEST_F(partial_thp_target, fragmented_target)
 
 /* ---- in which order they arrive ---- */
 
-/* Is the next page more often right behind a page than right in front of it? */
-static bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
-		      const char *what)
-{
-	unsigned int up = 0, down = 0, pairs = 0, page;
-	unsigned long pfn, last = 0;
-
-	for (page = 0; page < r->nr; page++) {
-		if (!r->mapped[page])
-			continue;
-		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
-		up += pfn == last + 1;
-		down += pfn == last - 1;
-		last = pfn;
-		pairs++;
-	}
-	TH_LOG("%s: of %u pages %u are behind the one before, %u in front",
-	       what, pairs, up, down);
-	return up > down;
-}
-
 /*
  * Pages of a THP that was split arrive in ascending order, as single pages do that never
  * were in a THP.  Stock: they arrive in descending order.
@@ -451,12 +429,9 @@ TEST_F(partial_thp_target, arrival_order)
 	struct pthp kept[2 + ARRAY_SIZE(shapes)] = { 0 };
 	struct env *env = &self->env;
 	unsigned int i, page;
-	cpu_set_t cpus;
 
 	/* Each CPU reuses first what it freed last: stay on one, and free nothing. */
-	CPU_ZERO(&cpus);
-	CPU_SET(sched_getcpu(), &cpus);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_TRUE(pthp_run_on(sched_getcpu()));
 
 	for (i = 0; i < ARRAY_SIZE(kept); i++) {
 		const char *what = i < 2 ? "small" : pthp_shape_names[shapes[i - 2]];

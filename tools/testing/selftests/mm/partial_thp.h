@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,6 +50,15 @@ static inline bool pthp_check_huge_anon(void *addr, int nr, uint64_t size)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+
+static inline bool pthp_run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
 
 /* Bits of /proc/kpageflags, see kernel-page-flags.h, uapi and not */
 #define PTHP_KPF_LRU		BIT_ULL(5)

@@ -138,4 +138,24 @@ static inline void expect_bit_survives(struct __test_metadata *_metadata,
 	free(after);
 }
 
+/* Is each page, most of the time, right behind the one before in physical memory? */
+static inline bool ascending(struct __test_metadata *_metadata, const struct pthp *r,
+			     const char *what)
+{
+	unsigned int up = 0, down = 0, page;
+	unsigned long pfn, last = 0;
+
+	for (page = 0; page < r->nr; page++) {
+		if (!r->mapped[page])
+			continue;
+		pfn = pagemap_get_pfn(r->pagemap, pthp_addr(r, page));
+		up += pfn == last + 1;
+		down += pfn == last - 1;
+		last = pfn;
+	}
+	TH_LOG("%s: of %u pages %u are behind the one before, %u in front",
+	       what, r->nr_mapped, up, down);
+	return up > r->nr_mapped / 2;
+}
+
 #endif /* __PARTIAL_THP_TEST_H */
