@@ -55,6 +55,7 @@ static inline void env_setup(struct __test_metadata *_metadata, struct env *env)
 /* Fork a child that does @fn and stays until stop_child(). */
 static inline bool spawn(struct env *env, int (*fn)(struct env *env, long arg), long arg)
 {
+	pid_t parent = getpid();
 	int ready[2];
 	char ok = 0;
 
@@ -63,6 +64,8 @@ static inline bool spawn(struct env *env, int (*fn)(struct env *env, long arg), 
 	env->child = fork();
 	if (!env->child) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
 		ok = !fn(env, arg);
 		if (write(ready[1], &ok, 1) == 1)
 			pause();
