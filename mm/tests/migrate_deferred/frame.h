@@ -230,9 +230,15 @@ static inline unsigned int nr_mapped_in(struct shape shape)
 	return HPAGE_PMD_NR / shape.period * shape.len;
 }
 
+/* Not all versions of 6.1 have list_count_nodes(). */
 static inline int list_len(struct list_head *list)
 {
-	return list_count_nodes(list);
+	struct list_head *pos;
+	int n = 0;
+
+	list_for_each(pos, list)
+		n++;
+	return n;
 }
 
 /* migrate_pages() in the mode that the case is run for */
