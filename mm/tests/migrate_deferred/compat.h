@@ -192,22 +192,23 @@ static inline long nr_partially_mapped(void)
 }
 #endif
 
-typedef struct vm_area_struct *copy_vma_fn(struct vm_area_struct **vma, unsigned long addr,
-					   unsigned long len, pgoff_t pgoff, bool *locks);
-typedef struct vm_area_struct *copy_vma_keep_fn(struct vm_area_struct **vma,
-						unsigned long addr, unsigned long len,
-						pgoff_t pgoff, bool *locks, bool keep);
+/* Not all versions of 6.1 have the last argument. These are declared for their types. */
+struct vm_area_struct *copy_vma_without(struct vm_area_struct **vma, unsigned long addr,
+					unsigned long len, pgoff_t pgoff, bool *locks);
+struct vm_area_struct *copy_vma_with(struct vm_area_struct **vma, unsigned long addr,
+				     unsigned long len, pgoff_t pgoff, bool *locks,
+				     bool keep_source);
 
-/* Not all versions of 6.1 have @keep: the source stays, as far as the callers care. */
 static inline struct vm_area_struct *copy_vma_compat(struct vm_area_struct **vma,
 						     unsigned long addr, unsigned long len,
-						     pgoff_t pgoff, bool *locks, bool keep)
+						     pgoff_t pgoff, bool *locks,
+						     bool keep_source)
 {
 	void *fn = copy_vma;
 
-	if (__builtin_types_compatible_p(typeof(copy_vma), copy_vma_fn))
-		return ((copy_vma_fn *)fn)(vma, addr, len, pgoff, locks);
-	return ((copy_vma_keep_fn *)fn)(vma, addr, len, pgoff, locks, keep);
+	if (__builtin_types_compatible_p(typeof(copy_vma), typeof(copy_vma_without)))
+		return ((typeof(copy_vma_without) *)fn)(vma, addr, len, pgoff, locks);
+	return ((typeof(copy_vma_with) *)fn)(vma, addr, len, pgoff, locks, keep_source);
 }
 
 #define copy_vma copy_vma_compat
