@@ -113,6 +113,7 @@ static void name_pinned(struct __test_metadata *_metadata, struct env *env,
  * and no status of the second is written, but for its second page.
  *
  * Needs: mm/migrate: move_pages(2): report what became
+ * Needs: mm/migrate: let move_pages(2) name several pages
  */
 TEST_F(partial_thp_target, status_second_pinned)
 {
@@ -123,6 +124,7 @@ TEST_F(partial_thp_target, status_second_pinned)
  * The same with THPs that are split, but for the one that is pinned.
  *
  * Needs: mm/migrate: move_pages(2): report what became
+ * Needs: mm/migrate: let move_pages(2) name several pages
  */
 TEST_F(partial_thp_target, status_second_pinned_half)
 {
@@ -135,13 +137,17 @@ TEST_F(partial_thp_target, status_second_pinned_half)
  * not migrated.
  *
  * Needs: mm/migrate: move_pages(2): report what became
+ * Needs: mm/migrate: let move_pages(2) name several pages
  */
 TEST_F(partial_thp_target, status_first_pinned)
 {
 	name_pinned(_metadata, &self->env, 0, false);
 }
 
-/* Needs: mm/migrate: move_pages(2): report what became */
+/*
+ * Needs: mm/migrate: move_pages(2): report what became
+ * Needs: mm/migrate: let move_pages(2) name several pages
+ */
 TEST_F(partial_thp_target, status_first_pinned_half)
 {
 	name_pinned(_metadata, &self->env, 0, true);
