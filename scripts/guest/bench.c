@@ -24,7 +24,6 @@
  * the other CPU, where a second thread of this process runs, is interrupted to
  * flush its TLB during the call.  One BENCH-TLB line for each shape.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -3,7 +3,6 @@
  * States for "compare" that take more than a system call: other processes, pins,
  * KSM, swap, userfaultfd, cgroups, memory blocks, a node without memory.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>

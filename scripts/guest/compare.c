@@ -21,7 +21,6 @@
  * Levels are told as they differ from before the case, events as they differ from
  * the stage before.
  */
-#define _GNU_SOURCE
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>

@@ -247,7 +247,6 @@ static int fill_share(struct env *env, long nr)
 {
 	char *mem, *end;
 
-	pthp_put("/proc/self/oom_score_adj", "1000");
 	mem = map_for_node(env->dst, nr, &end);
 	if (!mem)
 		return 1;
@@ -264,10 +263,12 @@ static int fill_dst_in_shares(struct env *env, long nr)
 	struct env other = *env;
 	long i;
 
+	/* The others inherit that. */
+	pthp_put("/proc/self/oom_score_adj", "1000");
 	for (i = 1; i < nr; i++)
 		if (!spawn(&other, fill_share, nr))
 			return 1;
-	return fill_dst(env, 0);
+	return !fill_node(env->dst, 0);
 }
 
 #define MARK "partial_thp: full\n"
