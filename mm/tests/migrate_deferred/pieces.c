@@ -3,6 +3,7 @@
  * Pieces that are larger than a page, on kernels that can split a folio to such.
  */
 #include <linux/migrate.h>
+#include <trace/events/kmem.h>
 #include <trace/events/migrate.h>
 
 #include "frame.h"
@@ -219,11 +220,76 @@ static void poisoned_page_is_kept_out(struct kunit *test)
 }
 
 #endif
+/* What a thread's last allocation of this order asked for */
+struct asked {
+	struct task_struct *task;
+	unsigned int order;
+	gfp_t gfp;
+};
+
+static void probe_mm_page_alloc(void *data, struct page *page, unsigned int order,
+				gfp_t gfp, int migratetype)
+{
+	struct asked *asked = data;
+
+	if (current == asked->task && order == asked->order)
+		asked->gfp = gfp;
+}
+
+DEFINE_PROBE(mm_page_alloc)
+
+/*
+ * There are smaller targets than one of order 2 or 3: nobody is to be killed for it.
+ * Callers who say how hard to try are asked no less.
+ *
+ * Needs: mm/migrate: do not kill for a target of order 2 or 3
+ */
+static void target_kills_nobody(struct kunit *test)
+{
+	static const struct {
+		unsigned int order;
+		gfp_t gfp;
+		bool noretry;
+	} wanted[] = {
+		{ 0, GFP_USER | __GFP_NOWARN, false },
+		{ 2, GFP_USER | __GFP_NOWARN, true },
+		{ 3, GFP_USER | __GFP_NOWARN, true },
+		{ 2, GFP_USER | __GFP_RETRY_MAYFAIL, false },
+		{ 2, GFP_USER | __GFP_THISNODE, false },
+		{ 4, GFP_USER | __GFP_NOWARN, false },
+	};
+	struct migration_target_control mtc = { .nid = 0 };
+	struct folio *src, *target;
+	struct asked *asked;
+	int i;
+
+	asked = kunit_kzalloc(test, sizeof(*asked), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, asked);
+	asked->task = current;
+	hold_mm_page_alloc(test, asked);
+	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
+		src = folio_alloc(GFP_KERNEL, wanted[i].order);
+		KUNIT_ASSERT_NOT_NULL(test, src);
+		asked->order = wanted[i].order;
+		asked->gfp = 0;
+		mtc.gfp_mask = wanted[i].gfp;
+		target = alloc_migration_target(src, (unsigned long)&mtc);
+		folio_put(src);
+		KUNIT_ASSERT_NOT_NULL(test, target);
+		folio_put(target);
+		KUNIT_EXPECT_NE_MSG(test, (__force u32)asked->gfp, 0, "case %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, !!(asked->gfp & __GFP_NORETRY),
+				    wanted[i].noretry, "case %d", i);
+	}
+	drop_mm_page_alloc(test, asked);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE(nothing_to_split),
+	KUNIT_CASE(target_kills_nobody),
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poisoned_page_is_kept_out, mode_gen_params),
 #endif

@@ -131,7 +131,8 @@ struct watched_entry {
 	struct lockdep_map *lock;
 	struct list_head *entry;
 	bool queued;
-	int nr_changes;
+	int nr_changes, nr_acquired;
+	struct folio *mark;		/* when @lock is about to be taken again */
 };
 
 static void probe_lock_acquire(void *data, struct lockdep_map *lock,
@@ -140,8 +141,15 @@ static void probe_lock_acquire(void *data, struct lockdep_map *lock,
 {
 	struct watched_entry *w = data;
 
-	if (current == w->task && lock == w->lock)
-		w->nr_changes += w->queued != !list_empty(w->entry);
+	struct folio *mark = w->mark;
+
+	if (current != w->task || lock != w->lock)
+		return;
+	w->nr_changes += w->queued != !list_empty(w->entry);
+	if (!w->nr_acquired++ || !mark)
+		return;
+	w->mark = NULL;
+	deferred_split_folio(mark, true);
 }
 
 static void probe_lock_release(void *data, struct lockdep_map *lock, unsigned long ip)
@@ -154,6 +162,30 @@ static void probe_lock_release(void *data, struct lockdep_map *lock, unsigned lo
 
 DEFINE_PROBE(lock_acquire)
 DEFINE_PROBE(lock_release)
+
+/* Shrink; with @mark, mark @folio when the shrinker takes the lock a second time. */
+static int shrink_watched(struct kunit *test, struct folio *folio, bool mark)
+{
+	struct watched_entry *w;
+
+	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
+	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, w);
+	*w = (struct watched_entry) {
+		.task = current,
+		.lock = &split_queue_of(folio)->split_queue_lock.dep_map,
+		.entry = deferred_list(folio),
+		.queued = true,
+		.mark = mark ? folio : NULL,
+	};
+	hold_lock_acquire(test, w);
+	hold_lock_release(test, w);
+	drop_slab();
+	drop_lock_release(test, w);
+	drop_lock_acquire(test, w);
+	KUNIT_EXPECT_NULL(test, w->mark);
+	return w->nr_changes;
+}
 #endif
 
 /*
@@ -166,26 +198,26 @@ DEFINE_PROBE(lock_release)
 static void shrinker_unqueues_locked(struct kunit *test)
 {
 #ifdef CONFIG_LOCKDEP
-	struct watched_entry *w;
-	struct folio *folio;
+	struct folio *folio = thp_make(test, 0);
 
-	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, w);
-	folio = thp_make(test, 0);
-	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
-	*w = (struct watched_entry) {
-		.task = current,
-		.lock = &split_queue_of(folio)->split_queue_lock.dep_map,
-		.entry = deferred_list(folio),
-		.queued = true,
-	};
-	hold_lock_acquire(test, w);
-	hold_lock_release(test, w);
+	KUNIT_EXPECT_EQ(test, shrink_watched(test, folio, false), 0);
+	KUNIT_EXPECT_TRUE(test, list_empty(deferred_list(folio)));
+#else
+	kunit_skip(test, "only lockdep tells who takes the lock");
+#endif
+}
+
+/* One that is marked just before it is dropped stays queued: the next scan splits it. */
+static void shrinker_sees_late_mark(struct kunit *test)
+{
+#ifdef CONFIG_LOCKDEP
+	struct folio *folio = thp_make(test, 0);
+	struct deferred_split *queue = split_queue_of(folio);
+
+	shrink_watched(test, folio, true);
 	drop_slab();
-	drop_lock_release(test, w);
-	drop_lock_acquire(test, w);
-	KUNIT_EXPECT_TRUE(test, list_empty(w->entry));
-	KUNIT_EXPECT_EQ(test, w->nr_changes, 0);
+	KUNIT_EXPECT_EQ(test, folio_order(folio_at(test, thp_addr(test, 0))), 0);
+	expect_queue_len(test, queue);
 #else
 	kunit_skip(test, "only lockdep tells who takes the lock");
 #endif
@@ -198,6 +230,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(destination_is_queued),
 #else
 	KUNIT_CASE(shrinker_unqueues_locked),
+	KUNIT_CASE(shrinker_sees_late_mark),
 #endif
 	{}
 };

@@ -88,6 +88,29 @@ static void half_may_be_zeroes(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/* Nothing of a folio that is mlocked is taken for zeroes. */
+static void mlocked_zeroes_move(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 64, HPAGE_PMD_NR / 2 - 64);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE / 2, HPAGE_PMD_SIZE / 2,
+	       MADV_DONTNEED);
+	isolate(test, folio, &list);
+	/* Whoever clears it, takes this off. */
+	zone_stat_mod_folio(folio, NR_MLOCK, HPAGE_PMD_NR);
+	folio_set_mlocked(folio);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_order(test, 0, 0, dst.nid, HPAGE_PMD_ORDER - 1);
+	expect_zeroed(test, 0, 0, HPAGE_PMD_NR / 2, false);
+	expect_not_isolated(test);
+}
+
 /* What is whole is not looked into, whatever it contains. */
 static void whole_zeroes_move(struct kunit *test)
 {
@@ -230,6 +253,7 @@ static void written_while_looked_at(struct kunit *test)
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
+	KUNIT_CASE_PARAM(mlocked_zeroes_move, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
 	KUNIT_CASE(written_while_looked_at),
 	{}

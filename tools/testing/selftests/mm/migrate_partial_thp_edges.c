@@ -436,4 +436,38 @@ TEST_F(partial_thp_edges, mlock_partly)
 	expect_locked(_metadata, &before, 0);
 }
 
+#ifdef HAVE_SPLIT_TO_ORDER
+/*
+ * A page in the middle of each locked THP is write-protected by userfaultfd.  The THP
+ * stays whole and counts as locked, once.  Stock: what PTEs map of a large folio does not
+ * count after it was migrated.
+ *
+ * Needs: mm/migrate: mlock large folios that all of is mapped
+ */
+TEST_F(partial_thp_edges, mlock_runs)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, i;
+	struct locked before;
+	int uffd;
+
+	requires(return, !pthp_uffd_open(&uffd), "no userfaultfd write protection");
+	if (!build(_metadata, env))
+		return;
+	before = count_locked();
+	requires(return, !uffd_register(uffd, env->r.mem, pthp_len(&env->r), false, true, false),
+		 "userfaultfd does not write-protect memory");
+	ASSERT_EQ(0, mlock(env->r.mem, pthp_len(&env->r)));
+	for (i = 0; i < env->thps; i++)
+		ASSERT_EQ(0, pthp_uffd_protect(uffd, pthp_addr(&env->r, i * n + n / 3),
+					       psize(), true));
+	EXPECT_EQ(0, migrate(env));
+	expect_locked(_metadata, &before, env->r.nr);
+	expect_pages(_metadata, env, env->dst);
+	close(uffd);
+	ASSERT_EQ(0, munlock(env->r.mem, pthp_len(&env->r)));
+	expect_locked(_metadata, &before, 0);
+}
+#endif
+
 TEST_HARNESS_MAIN

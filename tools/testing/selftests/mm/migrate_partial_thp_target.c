@@ -153,6 +153,108 @@ TEST_F(partial_thp_target, status_first_pinned_half)
 	name_pinned(_metadata, &self->env, 0, true);
 }
 
+/* ---- a call of move_pages(2) that ends before it is through ---- */
+
+/* Name @nr pages from @page on for @node, as the ones from @at on in the call. */
+static void name_run(struct pthp *r, unsigned int at, unsigned int page, unsigned int nr,
+		     int node)
+{
+	for (; nr--; at++, page++) {
+		r->addrs[at] = pthp_addr(r, page);
+		r->nodes[at] = node;
+		r->status[at] = UNWRITTEN;
+	}
+}
+
+static unsigned int statuses(const struct pthp *r, unsigned int at, unsigned int nr, int want)
+{
+	unsigned int n = 0;
+
+	while (nr--)
+		n += r->status[at++] == want;
+	return n;
+}
+
+/*
+ * The halves of two THPs go to different nodes, and the first one is pinned.  The call
+ * ends there, has a status for each page that it came to, and counts all others as not
+ * migrated.  Stock: the second page is said to be busy, and no other has a status.
+ *
+ * Needs: mm/migrate: move_pages(2): report what became
+ * Needs: mm/migrate: let move_pages(2) name several pages
+ */
+TEST_F(partial_thp_target, status_two_nodes)
+{
+	struct env *env = &self->env;
+	unsigned int half = 1u << env->order >> 1;
+	struct pthp *r = &env->r;
+	int pipefd[2];
+
+	env->thps = 2;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
+	ASSERT_TRUE(pthp_pin(r->mem, pipefd));
+	name_run(r, 0, 0, half, env->dst);
+	name_run(r, half, 2 * half, half, env->src);
+	EXPECT_EQ(2 * half, pthp_move_named(r, 2 * half));
+	EXPECT_EQ(half, statuses(r, 0, half, -EBUSY));
+	EXPECT_EQ(half, statuses(r, half, half, UNWRITTEN));
+	pthp_unpin(pipefd);
+
+	EXPECT_EQ(0, pthp_move_named(r, 2 * half));
+	EXPECT_EQ(half, statuses(r, 0, half, env->dst));
+	EXPECT_EQ(half, statuses(r, half, half, env->src));
+	EXPECT_EQ(half, pthp_on_node(r, env->dst));
+	EXPECT_TRUE(pthp_intact(r));
+}
+
+/*
+ * Some of the addresses cannot be read, or no status can be written: -EFAULT.  What was
+ * named before is migrated, or is not, and has a status if there is a place for it.
+ * Stock: the second page is said to be busy.
+ *
+ * Needs: mm/migrate: let move_pages(2) name several pages
+ */
+TEST_F(partial_thp_target, status_fault)
+{
+	struct env *env = &self->env;
+	unsigned int half = 1u << env->order >> 1, n = 16;
+	struct pthp *r = &env->r;
+	void **addrs, *mem;
+	int pipefd[2];
+
+	env->thps = 1;
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
+	mem = mmap(NULL, 2 * psize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		   -1, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, mprotect(mem + psize(), psize(), PROT_NONE));
+	name_run(r, 0, 0, 2 * n, env->dst);
+	addrs = mem + psize() - n * sizeof(*addrs);
+	memcpy(addrs, r->addrs, n * sizeof(*addrs));
+
+	ASSERT_TRUE(pthp_pin(r->mem, pipefd));
+	EXPECT_EQ(-1, syscall(__NR_move_pages, 0, n, r->addrs, r->nodes, mem + psize(),
+			      MPOL_MF_MOVE));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, syscall(__NR_move_pages, 0, 2 * n, addrs, r->nodes, r->status,
+			      MPOL_MF_MOVE));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(n, statuses(r, 0, n, -EBUSY));
+	pthp_unpin(pipefd);
+
+	EXPECT_EQ(-1, syscall(__NR_move_pages, 0, 2 * n, addrs, r->nodes, r->status,
+			      MPOL_MF_MOVE));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(n, statuses(r, 0, n, env->dst));
+	EXPECT_EQ(n, statuses(r, n, n, UNWRITTEN));
+	expect_pages(_metadata, env, env->dst);
+	munmap(mem, 2 * psize());
+}
+
 /* ---- a target node that is full, or in pieces ---- */
 
 static int node_of(void *addr)
