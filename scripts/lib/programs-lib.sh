@@ -8,6 +8,7 @@
 #   ends_stock	a kernel without the fixes loses the race, and ends with a warning
 #   offlines	has memory emptied: takes long, and stock may not get through
 programs_traits='
+migrate_partial_thp_cgroup	slow
 migrate_partial_thp_offline	slow offlines
 migrate_partial_thp_race	slow random ends_stock
 migrate_partial_thp_state	slow

@@ -8,9 +8,7 @@
 #include "../kselftest_harness.h"
 
 #include <pthread.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -55,16 +53,6 @@ static long counter(const char *name)
 	return pthp_get_named("/proc/vmstat", name);
 }
 
-/* Pages in the folios that hold what we map, or -1 */
-static long held(const struct pthp *r)
-{
-	struct pthp_census c;
-	long n = pthp_census_take(r, &c) ? (long)c.held : -1;
-
-	pthp_census_drop(&c);
-	return n;
-}
-
 /* Take a reference on a page of each THP, until pthp_unpin(). */
 static bool pin(const struct pthp *r, int *pipefd)
 {
@@ -107,7 +95,7 @@ static long obey(struct env *env, enum order order)
 	case MIGRATE:
 		return move_to(r, env->dst);
 	case HELD:
-		return held(r);
+		return pthp_held(r);
 	case INTACT:
 		return pthp_intact(r);
 	default:
@@ -572,77 +560,6 @@ TEST_F(partial_thp_cost, shared_without_first)
 	EXPECT_EQ(1, *mem);
 	munmap(mem, len);
 	close(fd);
-}
-
-#define CGROUP2 "/sys/fs/cgroup/"
-
-static void cgroup_dir(struct __test_metadata *_metadata, const char *dir,
-		       bool make)
-{
-	int tries;
-
-	for (tries = 0; tries < 100; tries++) {
-		if (!(make ? mkdir(dir, 0755) : rmdir(dir)))
-			return;
-		usleep(20000);
-	}
-	ASSERT_TRUE(false) TH_LOG("%s: %s", dir, strerror(errno));
-}
-
-/* How many have been removed and are still in use? */
-static long offline_cgroups(void)
-{
-	return pthp_get_named(CGROUP2 "cgroup.stat", "nr_dying_descendants");
-}
-
-/*
- * What waits to be split is still found when the cgroup that it is charged to has
- * gone. Stock does not find it.
- *
- * Needs: mm: thp: reparent the split queue during memcg offline
- */
-TEST_F(partial_thp_cost, cgroup_removed)
-{
-	static const char * const dirs[] = {
-		CGROUP2 "partial_thp", CGROUP2 "partial_thp/inner",
-	};
-	size_t pmd = read_pmd_pagesize(), off;
-	struct env *env = &self->env;
-	struct pthp *r = &env->r;
-	char path[128];
-	long offline;
-	int tries;
-
-	requires(return, pthp_put(CGROUP2 "cgroup.subtree_control", "+memory"),
-		 "no memory controller for cgroup v2");
-	cgroup_dir(_metadata, dirs[0], true);
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", dirs[0]);
-	ASSERT_TRUE(pthp_put(path, "+memory"));
-	cgroup_dir(_metadata, dirs[1], true);
-	snprintf(path, sizeof(path), "%s/cgroup.procs", dirs[1]);
-	ASSERT_TRUE(pthp_put(path, "0"));
-	if (!build(_metadata, env, PTHP_ALL))
-		return;
-	for (off = 0; off < pthp_len(r) / 2; off += pmd)
-		ASSERT_EQ(0, madvise(r->mem + off + pmd / 2, pmd / 2,
-				     MADV_DONTNEED));
-
-	/* The charge stays when we leave.  The inner one goes first. */
-	ASSERT_TRUE(pthp_put(CGROUP2 "cgroup.procs", "0"));
-	offline = offline_cgroups();
-	cgroup_dir(_metadata, dirs[1], false);
-	cgroup_dir(_metadata, dirs[0], false);
-	for (tries = 0; offline_cgroups() < offline + 2 && tries < 100; tries++)
-		usleep(20000);
-
-	/* Half of the THPs have been queued, the others are only now. */
-	ASSERT_EQ(0, pthp_punch(r, PTHP_FIRST_HALF, PTHP_DONTNEED));
-	for (tries = 0; held(r) > r->nr_mapped && tries < 50; tries++) {
-		pthp_shrink();
-		usleep(20000);
-	}
-	EXPECT_EQ(r->nr_mapped, held(r));
-	EXPECT_TRUE(pthp_intact(r));
 }
 
 #endif

@@ -264,6 +264,17 @@ void pthp_folio_of(struct pthp_folio *f, unsigned long pfn, const uint64_t *win,
 		   unsigned int n);
 bool pthp_census_take(const struct pthp *r, struct pthp_census *c);
 void pthp_census_drop(struct pthp_census *c);
+
+/* Pages in the folios that hold what we map, or -1 */
+static inline long pthp_held(const struct pthp *r)
+{
+	struct pthp_census c;
+	long n = pthp_census_take(r, &c) ? (long)c.held : -1;
+
+	pthp_census_drop(&c);
+	return n;
+}
+
 const char *pthp_orders_str(const unsigned int *orders, char *buf, size_t len);
 
 /* For each run of pages of the region that are mapped, or are not */
