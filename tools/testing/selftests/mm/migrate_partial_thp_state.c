@@ -11,7 +11,6 @@
  */
 #include "../kselftest_harness.h"
 
-
 #include "migrate_partial_thp.h"
 
 FIXTURE(partial_thp)
