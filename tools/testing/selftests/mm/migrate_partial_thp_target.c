@@ -375,21 +375,25 @@ static int fill_dst_in_shares(struct env *env, long nr)
 
 #define MARK "partial_thp: full\n"
 
-/* How many kinds of warnings are in the kernel's log since the mark? */
+/* How many warnings are in the kernel's log since the mark?  Data races are not about this. */
 static unsigned int complaints(void)
 {
-	static const char * const kinds[] = { "WARNING:", "BUG:", "kernel BUG" };
+	static const char * const kinds[] = { "WARNING: ", "BUG: ", "kernel BUG " };
 	static char log[1 << 20];
-	char *at = log, *mark;
+	char *at = log, *next;
 	unsigned int i, n = 0;
 	int len;
 
 	len = klogctl(3, log, sizeof(log) - 1);
 	log[len < 0 ? 0 : len] = '\0';
-	while ((mark = strstr(at, MARK)))
-		at = mark + strlen(MARK);
-	for (i = 0; i < ARRAY_SIZE(kinds); i++)
-		n += !!strstr(at, kinds[i]);
+	while ((next = strstr(at, MARK)))
+		at = next + strlen(MARK);
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		for (next = strstr(at, kinds[i]); next; next = strstr(next, kinds[i])) {
+			next += strlen(kinds[i]);
+			n += !!strncmp(next, "KCSAN:", 6);
+		}
+	}
 	return n;
 }
 
