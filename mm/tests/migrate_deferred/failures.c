@@ -4,7 +4,9 @@
  * by a reference held, a lock held, the folio put where deferred_split_scan() would
  * have it, or a destination refused.
  */
+#include <linux/migrate.h>
 #include <linux/sched/mm.h>
+#include <trace/events/migrate.h>
 
 #include "frame.h"
 
@@ -58,6 +60,51 @@ static void split_fails_on_reference(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	expect_failed_whole(test, &list, folio, &dst);
 	folio_put(folio);
+
+	expect_migrates_now(test, &list, &dst, c->mode);
+}
+
+/* Gets a reference when the first page of a folio is unmapped */
+struct late_reference {
+	struct task_struct *task;
+	struct folio *folio;
+};
+
+static void probe_set_migration_pte(void *data, unsigned long addr, unsigned long pte,
+				    int order)
+{
+	struct late_reference *late = data;
+
+	if (current != late->task || !late->folio)
+		return;
+	folio_get(late->folio);
+	late->folio = NULL;
+}
+
+DEFINE_PROBE(set_migration_pte)
+
+/* Somebody gets one when it is too late to see that: all pages are mapped again. */
+static void split_fails_on_late_reference(struct kunit *test)
+{
+	const struct mode_case *c = test->param_value;
+	struct dst dst = default_dst();
+	struct late_reference *late;
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	late = kunit_kzalloc(test, sizeof(*late), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, late);
+	folio = thp_make_partial(test, 0, shape_half);
+	isolate(test, folio, &list);
+	*late = (struct late_reference) { .task = current, .folio = folio };
+
+	hold_set_migration_pte(test, late);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	drop_set_migration_pte(test, late);
+	KUNIT_EXPECT_NULL(test, late->folio);
+	expect_failed_whole(test, &list, folio, &dst);
+	if (!late->folio)
+		folio_put(folio);
 
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
@@ -586,6 +633,7 @@ static void failures_in_a_batch(struct kunit *test)
 
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(split_fails_on_reference, mode_gen_params),
+	KUNIT_CASE_PARAM(split_fails_on_late_reference, mode_gen_params),
 	KUNIT_CASE_PARAM(split_fails_on_shrinker_list, mode_gen_params),
 	KUNIT_CASE(split_fails_on_lock),
 	KUNIT_CASE_PARAM(split_fails_on_lock_sync, sync_mode_gen_params),
