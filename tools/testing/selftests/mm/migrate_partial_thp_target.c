@@ -200,8 +200,14 @@ TEST_F(partial_thp_target, status_two_nodes)
 	EXPECT_EQ(2 * half, pthp_move_named(r, 2 * half));
 	EXPECT_EQ(half, statuses(r, 0, half, -EBUSY));
 	EXPECT_EQ(half, statuses(r, half, half, UNWRITTEN));
+	/* One page of it counts once, in front of what is not come to. */
+	name_run(r, half - 1, 0, 1, env->dst);
+	EXPECT_EQ(1 + half, syscall(__NR_move_pages, 0, 1 + half, r->addrs + half - 1,
+				    r->nodes + half - 1, r->status + half - 1, MPOL_MF_MOVE));
+	EXPECT_EQ(-EBUSY, r->status[half - 1]);
 	pthp_unpin(pipefd);
 
+	name_run(r, 0, 0, half, env->dst);
 	EXPECT_EQ(0, pthp_move_named(r, 2 * half));
 	EXPECT_EQ(half, statuses(r, 0, half, env->dst));
 	EXPECT_EQ(half, statuses(r, half, half, env->src));
