@@ -468,6 +468,6 @@ TEST_F(partial_thp_edges, mlock_runs)
 	ASSERT_EQ(0, munlock(env->r.mem, pthp_len(&env->r)));
 	expect_locked(_metadata, &before, 0);
 }
-#endif
 
+#endif
 TEST_HARNESS_MAIN
