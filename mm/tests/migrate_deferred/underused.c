@@ -140,7 +140,6 @@ static void probe_lock_acquire(void *data, struct lockdep_map *lock,
 			       struct lockdep_map *next_lock, unsigned long ip)
 {
 	struct watched_entry *w = data;
-
 	struct folio *mark = w->mark;
 
 	if (current != w->task || lock != w->lock)
