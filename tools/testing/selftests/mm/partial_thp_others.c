@@ -213,6 +213,15 @@ static void pin_longterm(const struct owner *o, uint64_t *rng, int ring)
 	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
 }
 
+/* Not while a part is write-protected by userfaultfd: see write_protect(). */
+static void merge(struct owner *o, uint64_t *rng, const struct range *r)
+{
+	if (pthread_rwlock_trywrlock(&world->pins_longterm[o->id]))
+		return;
+	advise(o, r, rnd(rng) % 4 ? MADV_MERGEABLE : MADV_UNMERGEABLE, KSM);
+	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
+}
+
 void *disturber(void *arg)
 {
 	struct io_uring_params params = { 0 };
@@ -231,8 +240,7 @@ void *disturber(void *arg)
 		if (one_in(&h->rng, 16, COLLAPSE))
 			advise(&h->o, &r, MADV_COLLAPSE, COLLAPSE);
 		if (one_in(&h->rng, 16, KSM))
-			advise(&h->o, &r, rnd(&h->rng) % 4 ? MADV_MERGEABLE :
-			       MADV_UNMERGEABLE, KSM);
+			merge(&h->o, &h->rng, &r);
 		if (one_in(&h->rng, 4, PIN))
 			pin(&h->o, &h->rng, pipefd);
 		if (one_in(&h->rng, 8, REGISTER))

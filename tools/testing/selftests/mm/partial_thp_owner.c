@@ -291,6 +291,11 @@ static void write_protect(struct owner *o)
 
 	if (pthread_rwlock_tryrdlock(&world->pins_longterm[o->id]))
 		return;
+	/*
+	 * On 6.1, ksmd makes a page private again like somebody who writes to it, but cannot
+	 * wait for userfaultfd: DEBUG_VM complains.
+	 */
+	madvise(addr_of(o, r.start), len_of(&r), MADV_UNMERGEABLE);
 	/* With holes in it, some of this may not be possible. */
 	if (uffd_register(o->uffd, addr_of(o, r.start), len_of(&r), false, true, false))
 		goto unlock;

@@ -64,7 +64,7 @@ struct world {
 	 * isolated.  If somebody waits in between to write, as munmap(2) does,
 	 * both go on forever, on any kernel.
 	 *
-	 * 6.1 cannot drop mmap_lock in a long-term pin.  If the page is
+	 * 6.1 cannot drop mmap_lock in a long-term pin, nor in ksmd.  If the page is
 	 * write-protected by userfaultfd, DEBUG_VM complains in
 	 * handle_userfault().
 	 */
