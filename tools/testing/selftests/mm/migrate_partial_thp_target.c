@@ -41,6 +41,17 @@ FIXTURE_TEARDOWN(partial_thp_target)
 
 #define UNWRITTEN 12345
 
+/* Name @nr pages from @page on for @node, as the ones from @at on in the call. */
+static void name_run(struct pthp *r, unsigned int at, unsigned int page, unsigned int nr,
+		     int node)
+{
+	for (; nr--; at++, page++) {
+		r->addrs[at] = pthp_addr(r, page);
+		r->nodes[at] = node;
+		r->status[at] = UNWRITTEN;
+	}
+}
+
 /*
  * Name the pages of two THPs, those that nobody maps only with @holes; @want_moved of
  * them get to the target node.  Each status is written, and true; the return value
@@ -57,9 +68,7 @@ static void name_pages(struct __test_metadata *_metadata, struct env *env,
 	for (page = 0; page < r->nr; page++) {
 		if (!r->mapped[page] && !holes)
 			continue;
-		r->addrs[nr] = pthp_addr(r, page);
-		r->nodes[nr] = env->dst;
-		r->status[nr++] = UNWRITTEN;
+		name_run(r, nr++, page, 1, env->dst);
 	}
 	ret = syscall(__NR_move_pages, 0, nr, r->addrs, r->nodes, r->status,
 		      MPOL_MF_MOVE);
@@ -155,17 +164,6 @@ TEST_F(partial_thp_target, status_first_pinned_half)
 
 /* ---- a call of move_pages(2) that ends before it is through ---- */
 
-/* Name @nr pages from @page on for @node, as the ones from @at on in the call. */
-static void name_run(struct pthp *r, unsigned int at, unsigned int page, unsigned int nr,
-		     int node)
-{
-	for (; nr--; at++, page++) {
-		r->addrs[at] = pthp_addr(r, page);
-		r->nodes[at] = node;
-		r->status[at] = UNWRITTEN;
-	}
-}
-
 static unsigned int statuses(const struct pthp *r, unsigned int at, unsigned int nr, int want)
 {
 	unsigned int n = 0;
@@ -201,13 +199,14 @@ TEST_F(partial_thp_target, status_two_nodes)
 	EXPECT_EQ(half, statuses(r, 0, half, -EBUSY));
 	EXPECT_EQ(half, statuses(r, half, half, UNWRITTEN));
 	/* One page of it counts once, in front of what is not come to. */
-	name_run(r, half - 1, 0, 1, env->dst);
-	EXPECT_EQ(1 + half, syscall(__NR_move_pages, 0, 1 + half, r->addrs + half - 1,
-				    r->nodes + half - 1, r->status + half - 1, MPOL_MF_MOVE));
-	EXPECT_EQ(-EBUSY, r->status[half - 1]);
+	name_run(r, 0, 0, 1, env->dst);
+	name_run(r, 1, 2 * half, half, env->src);
+	EXPECT_EQ(1 + half, pthp_move_named(r, 1 + half));
+	EXPECT_EQ(-EBUSY, r->status[0]);
 	pthp_unpin(pipefd);
 
 	name_run(r, 0, 0, half, env->dst);
+	name_run(r, half, 2 * half, half, env->src);
 	EXPECT_EQ(0, pthp_move_named(r, 2 * half));
 	EXPECT_EQ(half, statuses(r, 0, half, env->dst));
 	EXPECT_EQ(half, statuses(r, half, half, env->src));

@@ -214,7 +214,7 @@ static void pin_longterm(const struct owner *o, uint64_t *rng, int ring)
 }
 
 /* Not while a part is write-protected by userfaultfd: see write_protect(). */
-static void merge(struct owner *o, uint64_t *rng, const struct range *r)
+static void merge(const struct owner *o, uint64_t *rng, const struct range *r)
 {
 	if (pthread_rwlock_trywrlock(&world->pins_longterm[o->id]))
 		return;
