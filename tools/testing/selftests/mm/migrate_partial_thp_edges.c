@@ -162,6 +162,30 @@ TEST_F(partial_thp_edges, zero_mlocked)
 }
 
 /*
+ * Zero-filled pages are replaced, too, if a quarter of their THP is a VMA of its own.
+ * Stock passes.
+ */
+TEST_F(partial_thp_edges, zero_at_border)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order;
+	struct seen s;
+
+	requires(return, replaces_zeroes, NO_ZEROES);
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
+	ASSERT_EQ(0, each_thp(env, protect, 0, n / 4, PROT_READ));
+	EXPECT_EQ(0, migrate(env));
+	look(env, &s);
+	EXPECT_EQ(NR_THPS, s.anon);
+	EXPECT_EQ(NR_THPS * (n - 2), s.zeropage);
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+/*
  * A whole THP stays whole though all but one of its pages are zero-filled, mapped by a
  * PMD or by PTEs.  Stock passes.
  */
@@ -333,6 +357,34 @@ TEST_F(partial_thp_edges, border_in_child)
 		return;
 	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
 	ASSERT_TRUE(spawn(env, child_protects, quarter));
+	each_thp(env, mark_border, 0, quarter, 0);
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+static int child_unmaps(struct env *env, long pages)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_THPS; i++) {
+		if (munmap(pthp_addr(&env->r, (i << env->order) + pages),
+			   pages * psize()))
+			return -1;
+	}
+	return 0;
+}
+
+/* The same if there is no VMA behind the border.  Stock: all pieces are of order 0. */
+TEST_F(partial_thp_edges, border_ends_child)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_TRUE(spawn(env, child_unmaps, quarter));
 	each_thp(env, mark_border, 0, quarter, 0);
 	EXPECT_EQ(0, migrate(env));
 	expect_planned(_metadata, env);
