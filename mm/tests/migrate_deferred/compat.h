@@ -167,8 +167,9 @@ static inline void folio_clear_partially_mapped(struct folio *folio) {}
 static inline long nr_partially_mapped(void)
 {
 	struct deferred_split *queue = &NODE_DATA(0)->deferred_split_queue;
+	VMA_ITERATOR(vmi, current->mm, 0);
+	struct anon_vma *anon_vma = NULL;
 	struct vm_area_struct *vma;
-	struct anon_vma *anon_vma;
 	struct list_head *pos;
 	long nr = 0;
 
@@ -177,8 +178,11 @@ static inline long nr_partially_mapped(void)
 		queue = &root_mem_cgroup->deferred_split_queue;
 #endif
 	mmap_read_lock(current->mm);
-	vma = find_vma(current->mm, 0);
-	anon_vma = vma ? vma->anon_vma : NULL;
+	for_each_vma(vmi, vma) {
+		anon_vma = vma->anon_vma;
+		if (anon_vma)
+			break;
+	}
 	mmap_read_unlock(current->mm);
 
 	spin_lock_irq(&queue->split_queue_lock);

@@ -71,6 +71,8 @@ struct dst default_dst(void)
 	};
 }
 
+static void other_locks_now(struct other_lock *other);
+
 static struct folio *dst_get(struct folio *src, unsigned long private)
 {
 	struct dst *dst = (struct dst *)private;
@@ -80,6 +82,8 @@ static struct folio *dst_get(struct folio *src, unsigned long private)
 
 	if (!call && dst->lock)
 		folio_lock(dst->lock);
+	if (!call && dst->other)
+		other_locks_now(dst->other);
 	if (!call && dst->pin)
 		folio_get(dst->pin);
 	if (call == dst->zap_call)
@@ -500,10 +504,10 @@ static void other_is_done(void *data)
 }
 
 /*
- * Lock the folio, and have it unlocked by somebody else as soon as somebody waits for
- * it, if ever; if @unmap is not 0, the THP there is unmapped before that.
+ * Get ready to have a folio locked by somebody else, who unlocks it as soon as somebody
+ * waits for it, if ever; if @unmap is not 0, the THP there is unmapped before that.
  */
-struct other_lock *other_locks(struct kunit *test, struct folio *folio,
+struct other_lock *other_ready(struct kunit *test, struct folio *folio,
 			       unsigned long unmap)
 {
 	struct other_lock *other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
@@ -513,9 +517,22 @@ struct other_lock *other_locks(struct kunit *test, struct folio *folio,
 	other->mm = current->mm;
 	other->unmap = unmap;
 	INIT_WORK(&other->work, other_unlocks);
-	folio_lock(folio);
-	schedule_work(&other->work);
 	at_end(test, other_is_done, other);
+	return other;
+}
+
+static void other_locks_now(struct other_lock *other)
+{
+	folio_lock(other->folio);
+	schedule_work(&other->work);
+}
+
+struct other_lock *other_locks(struct kunit *test, struct folio *folio,
+			       unsigned long unmap)
+{
+	struct other_lock *other = other_ready(test, folio, unmap);
+
+	other_locks_now(other);
 	return other;
 }
 

@@ -54,6 +54,7 @@ struct dst {
 	int nr_calls;
 	struct folio *lock;	/* a piece that the first call finds locked */
 	struct folio *pin;	/* a piece that the first call finds pinned */
+	struct other_lock *other;	/* a piece that somebody else has locked then */
 	int nr_calls_lock;	/* calls for the locked piece */
 	int zap_call;		/* the call that zaps zap_addr; -1: none */
 	unsigned long zap_addr;
@@ -125,6 +126,8 @@ void drop_writeback(struct kunit *test, struct folio *folio);
 /* Somebody else has a folio locked until somebody waits for that. */
 struct other_lock;
 
+struct other_lock *other_ready(struct kunit *test, struct folio *folio,
+			       unsigned long unmap);
 struct other_lock *other_locks(struct kunit *test, struct folio *folio,
 			       unsigned long unmap);
 void expect_waited(struct kunit *test, struct other_lock *other);

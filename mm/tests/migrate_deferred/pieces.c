@@ -213,10 +213,10 @@ static void poisoned_page_is_kept_out(struct kunit *test)
 	expect_moved_in(test, 0, shape_half, &dst, 0);
 	expect_not_isolated(test);
 
-	/* it stays out: page_owner would count another free of it, too */
+	/* It stays out, of a larger free block, too. */
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
-	KUNIT_EXPECT_EQ(test, compound_order(compound_head(page)), 0);
+	KUNIT_EXPECT_FALSE(test, is_free_buddy_page(page));
 }
 
 #endif
@@ -284,10 +284,37 @@ static void target_kills_nobody(struct kunit *test)
 	drop_mm_page_alloc(test, asked);
 }
 
+/*
+ * A single page that was none of the pieces has no destination: the call ends with
+ * -ENOMEM, and has everything on the list.  Stock has one failure more.
+ */
+static void no_destination_for_a_page(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+
+	thp_make_split(test, 1, 0);
+	isolate(test, thp_make_partial(test, 0, shape_alternate), &list);
+	isolate(test, folio_at(test, thp_addr(test, 1)), &list);
+
+	dst.refuse_from = 0;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, list_len(&list), HPAGE_PMD_NR / 2 + 1);
+	expect_events(test, 0, HPAGE_PMD_NR / 2 + 1, 0, 0, 1);
+
+	dst = default_dst();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2 + 1, 0, 0, 0, 0);
+	expect_moved(test, 0, shape_alternate, &dst);
+	expect_not_isolated(test);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
+	KUNIT_CASE_PARAM(no_destination_for_a_page, mode_gen_params),
 	KUNIT_CASE(nothing_to_split),
 	KUNIT_CASE(target_kills_nobody),
 #ifdef CONFIG_MEMORY_FAILURE

@@ -8,6 +8,9 @@
  * the queue says of it, and is on the queue afterwards if it was before.
  */
 #include <linux/hugetlb.h>
+#ifdef CONFIG_LOCKDEP
+#include <trace/events/lock.h>
+#endif
 
 #include "frame.h"
 #ifdef HAVE_API_2026
@@ -238,11 +241,69 @@ static void stale_mark_is_not_believed(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+#ifdef CONFIG_LOCKDEP
+/* How often a thread takes a lock */
+struct taken {
+	struct task_struct *task;
+	struct lockdep_map *lock;
+	int nr;
+};
+
+static void probe_lock_acquire(void *data, struct lockdep_map *lock,
+			       unsigned int subclass, int trylock, int read, int check,
+			       struct lockdep_map *next_lock, unsigned long ip)
+{
+	struct taken *taken = data;
+
+	taken->nr += current == taken->task && lock == taken->lock;
+}
+
+DEFINE_PROBE(lock_acquire)
+
+static struct lockdep_map *queue_lockdep_map(struct folio *folio)
+{
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	struct list_lru_one *queue = queue_lock(folio);
+
+	queue_unlock(queue);
+	return &queue->lock.dep_map;
+#else
+	return &split_queue_of(folio)->split_queue_lock.dep_map;
+#endif
+}
+
+static void expect_look(struct kunit *test, struct folio *folio, bool deferred, int locks)
+{
+	struct taken *taken = kunit_kzalloc(test, sizeof(*taken), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, taken);
+	taken->task = current;
+	taken->lock = queue_lockdep_map(folio);
+	hold_lock_acquire(test, taken);
+	KUNIT_EXPECT_EQ(test, folio_split_deferred(folio), deferred);
+	drop_lock_acquire(test, taken);
+	KUNIT_EXPECT_EQ(test, taken->nr, locks);
+}
+#endif
+
+/* The look takes the queue's lock for what waits there to be split, and for no other. */
+static void look_takes_lock(struct kunit *test)
+{
+#ifdef CONFIG_LOCKDEP
+	expect_look(test, thp_make_partial(test, 0, shape_half), true, 1);
+	expect_look(test, thp_make(test, 1), false, 0);
+	expect_look(test, thp_make_pte_mapped(test, 2), false, 0);
+#else
+	kunit_skip(test, "only lockdep tells who takes the lock");
+#endif
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(whole_is_left_alone, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_hops, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_pte_mapped_fails, mode_gen_params),
 	KUNIT_CASE_PARAM(stale_mark_is_not_believed, mode_gen_params),
+	KUNIT_CASE(look_takes_lock),
 	{}
 };
 

@@ -128,11 +128,77 @@ static void demotion_counts_itself(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/* A piece that somebody has locked is waited for, as any other folio would be. */
+static void piece_is_waited_for(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make_partial(test, 0, shape_alternate);
+	isolate(test, folio, &list);
+	dst.other = other_ready(test, (struct folio *)folio_page(folio, 4), 0);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	expect_waited(test, dst.other);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, shape_alternate, &dst);
+	expect_not_isolated(test);
+}
+
+/* Whether a page was used lately, and that nobody else has it, goes along with it. */
+static void entries_survive(struct kunit *test)
+{
+	unsigned long addr = thp_addr(test, 0);
+	struct mm_struct *mm = current->mm;
+	unsigned int i, young = 0, shared = 0;
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+	pmd_t *pmd;
+	pte_t *pte;
+
+	folio = thp_make_partial(test, 0, shape_half);
+	pmd = mm_find_pmd(mm, addr);
+	/* Sparse does not see what pte_offset_map_lock() takes */
+	pte = pte_offset_kernel(pmd, addr);
+	spin_lock(pte_lockptr(mm, pmd));
+	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
+		pte_t entry = ptep_get(pte + i);
+
+		set_pte_at(mm, addr + i * PAGE_SIZE, pte + i,
+			   i % 3 ? pte_mkyoung(entry) : pte_mkold(entry));
+	}
+	spin_unlock(pte_lockptr(mm, pmd));
+	flush_tlb_mm(mm);
+	isolate(test, folio, &list);
+
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+
+	spin_lock(pte_lockptr(mm, pmd));
+	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
+		pte_t entry = ptep_get(pte + i);
+
+		if (!pte_present(entry))
+			continue;
+		young += !pte_young(entry) != !(i % 3);
+		shared += !PageAnonExclusive(pte_page(entry));
+	}
+	spin_unlock(pte_lockptr(mm, pmd));
+	KUNIT_EXPECT_EQ_MSG(test, young, 0, "pages are younger or older than before");
+	KUNIT_EXPECT_EQ_MSG(test, shared, 0, "pages are not exclusive any more");
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved(test, 0, shape_half, &dst);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(pieces_are_largest, shape_gen_params),
 	KUNIT_CASE_PARAM(split_and_migrate, mode_gen_params),
 	KUNIT_CASE_PARAM(unmapped_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(demotion_counts_itself, mode_gen_params),
+	KUNIT_CASE_PARAM(piece_is_waited_for, sync_mode_gen_params),
+	KUNIT_CASE_PARAM(entries_survive, mode_gen_params),
 	{}
 };
 

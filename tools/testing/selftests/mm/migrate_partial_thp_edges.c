@@ -449,6 +449,8 @@ static void expect_locked(struct __test_metadata *_metadata,
 /*
  * A half of each locked THP is unmapped.  The other one counts as locked after it was
  * migrated, and no longer when it is unlocked.  Stock passes.
+ *
+ * Needs: mm/migrate: mlock large folios that all of is mapped
  */
 TEST_F(partial_thp_edges, mlock_half)
 {
@@ -469,7 +471,11 @@ TEST_F(partial_thp_edges, mlock_half)
 	expect_locked(_metadata, &before, 0);
 }
 
-/* The same with only half of what stays mapped locked.  Stock passes. */
+/*
+ * The same with only half of what stays mapped locked.  Stock passes.
+ *
+ * Needs: mm/migrate: mlock large folios that all of is mapped
+ */
 TEST_F(partial_thp_edges, mlock_partly)
 {
 	struct env *env = &self->env;

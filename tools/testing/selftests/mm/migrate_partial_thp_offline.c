@@ -549,9 +549,14 @@ TEST_F(evacuate_partial_thp, stats)
 {
 	struct env *env = &self->env;
 	struct pthp_vmstat before, d;
-	long others;
+	long others, isolated = 0;
 
 	build(_metadata, env);
+#ifndef HAVE_OFFLINE_COUNTS_PAGES
+	/* A THP is isolated as one page, and taken off as all that it has. */
+	if (env->how == OFFLINE)
+		isolated = -(long)env->range->thps * ((1l << pthp_pmd_order()) - 1);
+#endif
 	drain();
 	ASSERT_TRUE(pthp_vmstat_read(&before));
 	others = other_pages(env);
@@ -566,7 +571,7 @@ TEST_F(evacuate_partial_thp, stats)
 	EXPECT_EQ(env->range->thps, d.v[PTHP_THP_SPLIT_PAGE]);
 	EXPECT_EQ(0, d.v[PTHP_THP_MIGRATION_SUCCESS]);
 	EXPECT_EQ(0, d.v[PTHP_THP_MIGRATION_FAIL]);
-	EXPECT_EQ(0, d.v[PTHP_NR_ISOLATED_ANON]);
+	EXPECT_EQ(isolated, d.v[PTHP_NR_ISOLATED_ANON]);
 	/*
 	 * What others have faulted in meanwhile may have to be moved, too: that is less
 	 * than two pages for each THP.
@@ -591,6 +596,7 @@ TEST_F(evacuate_partial_thp, pinned)
 	struct pthp_census c;
 	unsigned long pfn;
 	int pipefd[2];
+	long ret = 0;
 
 	build(_metadata, env);
 	while (!r->mapped[page])
@@ -598,8 +604,13 @@ TEST_F(evacuate_partial_thp, pinned)
 	pfn = pfn_of(r, page);
 	ASSERT_TRUE(pthp_pin(pthp_addr(r, page), pipefd));
 
-	EXPECT_EQ(env->how == OFFLINE ? -EINTR : -ENOMEM,
-		  try_to_empty_range(env));
+	/* On a slow machine the signal may come before all others have moved. */
+	for (i = 0; i < 20; i++) {
+		ret = try_to_empty_range(env);
+		if (ret != -EINTR || pages_within(env) == n / 4 * 3)
+			break;
+	}
+	EXPECT_EQ(env->how == OFFLINE ? -EINTR : -ENOMEM, ret);
 	EXPECT_TRUE(range_is_back(env));
 	EXPECT_EQ(pfn, pfn_of(r, page));
 	EXPECT_TRUE(pthp_intact(r));
@@ -613,7 +624,7 @@ TEST_F(evacuate_partial_thp, pinned)
 	pthp_census_drop(&c);
 
 	pthp_unpin(pipefd);
-	EXPECT_EQ(0, try_to_empty_range(env));
+	EXPECT_EQ(0, empty_range(env));
 	EXPECT_TRUE(range_is_empty(env));
 	expect_moved(_metadata, env);
 	expect_given_back(_metadata, r);

@@ -58,6 +58,7 @@ struct race {
 	pthread_barrier_t start, end;
 	bool migrating;			/* now */
 	unsigned long together, moved, refused, done;
+	unsigned long bad;		/* pages the opponent saw something else in */
 	unsigned int seed;
 	int pipefd[2];
 	int split;			/* /sys/kernel/debug/split_huge_pages */
@@ -100,13 +101,13 @@ static bool fault(struct race *r)
 
 static bool read_all(struct race *r)
 {
-	unsigned int i, n, bad = 0;
+	unsigned int i, n;
 
 	for (n = 0; n < 8; n++) {
 		for (i = 0; i < NR_PAGES; i++)
-			bad += read_page(r, i) != stamp(r, i);
+			r->bad += read_page(r, i) != stamp(r, i);
 	}
-	return !bad;
+	return true;
 }
 
 static bool zap(struct race *r)
@@ -128,9 +129,14 @@ static bool fork_and_exit(struct race *r)
 
 	if (pid < 0)
 		return false;
-	if (!pid)
-		_exit(!read_all(r));
-	return waitpid(pid, &status, 0) == pid && !status;
+	if (!pid) {
+		read_all(r);
+		_exit(!!r->bad);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return false;
+	r->bad += status != 0;
+	return true;
 }
 
 static bool change_protection(struct race *r)
@@ -423,6 +429,9 @@ TEST_F(partial_thp_race, contents)
 			r->moved++;
 		else
 			r->refused++;
+		ASSERT_EQ(0, r->bad) {
+			TH_LOG("round %u", r->round);
+		}
 		ASSERT_EQ(0, wrong_pages(r, variant->opponent == fault)) {
 			TH_LOG("round %u", r->round);
 		}

@@ -281,17 +281,49 @@ const char * const pthp_event_names[PTHP_NR_EVENTS] = {
 	[PTHP_NR_ISOLATED_ANON]		= "nr_isolated_anon",
 };
 
-/* Events are summed over the CPUs, the rest is once stat_refresh folded it. */
-bool pthp_vmstat_read(struct pthp_vmstat *s)
+/*
+ * Have per-CPU counters added up.  Where one is below zero, all files say 0: only the
+ * kernel's log has the number.  It is returned for nr_isolated_anon, or 0.
+ */
+static long stat_refresh(void)
 {
-	unsigned int i, found = 0;
-	char name[64];
-	long value, err;
-	FILE *f;
+	static const char message[] = "vmstat_refresh: nr_isolated_anon ";
+	long err, isolated = 0;
+	char record[1024], *at;
+	ssize_t len;
+	int log;
 
+	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	if (log >= 0)
+		lseek(log, 0, SEEK_END);
 	err = pthp_write("/proc/sys/vm/stat_refresh", "1");
 	if (err && err != -ENOENT)
 		fprintf(stderr, "# stat_refresh: %s\n", strerror(-err));
+	if (log < 0)
+		return 0;
+
+	for (;;) {
+		len = read(log, record, sizeof(record) - 1);
+		if (len < 0 && errno == EPIPE)
+			continue;	/* overwritten meanwhile */
+		if (len <= 0)
+			break;
+		record[len] = 0;
+		at = strstr(record, message);
+		if (at)
+			isolated = strtol(at + strlen(message), NULL, 10);
+	}
+	close(log);
+	return isolated;
+}
+
+/* Events are summed over the CPUs, the rest is once stat_refresh folded it. */
+bool pthp_vmstat_read(struct pthp_vmstat *s)
+{
+	long value, below_zero = stat_refresh();
+	unsigned int i, found = 0;
+	char name[64];
+	FILE *f;
 
 	memset(s, 0, sizeof(*s));
 	f = fopen("/proc/vmstat", "r");
@@ -306,6 +338,8 @@ bool pthp_vmstat_read(struct pthp_vmstat *s)
 		}
 	}
 	fclose(f);
+	if (below_zero)
+		s->v[PTHP_NR_ISOLATED_ANON] = below_zero;
 	return found == PTHP_NR_EVENTS;
 }
 
