@@ -213,8 +213,8 @@ on_both() {
 	wait $pid || die "the run on stock did not end as it should (see above)"
 }
 
-# memory blocks that can go offline, and an area for CMA before them
-offline_options=(movablecore=1G cma=128M)
+# memory blocks that can go offline, and an area for CMA among them
+offline_options=(movablecore=1G cma=128M@4608M)
 
 # what guest/init is to run, from the paths of the programs
 guest_run() {

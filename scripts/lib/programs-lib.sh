@@ -2,6 +2,9 @@
 # Sourced after lib.sh: which of our kselftest programs are not for every run.
 # shellcheck shell=bash disable=SC2154 # lib.sh assigns it
 
+# one of them interleaves over the two nodes that THPs are not on
+export GUEST_NODES=3
+
 # Those that have one of these traits; the others are quick, and go anywhere.
 #   slow	is left out where quick runs are wanted
 #   random	finds what it finds at another time each time

@@ -736,6 +736,40 @@ static long compact_halves(struct __test_metadata *_metadata, struct env *env,
 }
 
 /*
+ * mbind(2) interleaves what is left of THPs over two nodes.  The same pages are left of
+ * each: their pieces begin at even multiples of their sizes.  Stock passes: single pages
+ * begin at odd ones, too.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_target, interleave)
+{
+	struct env *env = &self->env;
+	unsigned int n = 1u << env->order, gone, i;
+	unsigned long masks[2][PTHP_MASK_LONGS];
+	int nodes[3];
+
+	requires(return, pthp_nodes(nodes, 3) == 3, "needs three nodes with memory");
+	pthp_mask(masks[0], nodes[1]);
+	pthp_mask(masks[1], nodes[2]);
+	for (i = 0; i < PTHP_MASK_LONGS; i++)
+		masks[0][i] |= masks[1][i];
+
+	for (gone = n / 2; gone; gone = gone == 1 ? 0 : 1) {
+		if (!build(_metadata, env))
+			return;
+		ASSERT_EQ(0, each_thp(env, unmap, n - gone, gone, MADV_DONTNEED));
+		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
+				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
+				     MPOL_MF_MOVE));
+		for (i = 1; i < 3; i++)
+			EXPECT_GE(pthp_on_node(&env->r, nodes[i]),
+				  env->r.nr_mapped * 3 / 8);
+		EXPECT_TRUE(pthp_intact(&env->r));
+	}
+}
+
+/*
  * mm_compaction_migratepages does not report the unmapped pages of folios of 64 KiB, which
  * are given back, as failed.  Stock passes: it reports them as migrated.
  */

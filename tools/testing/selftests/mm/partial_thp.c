@@ -210,8 +210,8 @@ void pthp_mask(unsigned long *mask, int node)
 	mask[node / bits] |= 1UL << (node % bits);
 }
 
-/* The first two nodes that have memory and that this task may use */
-bool pthp_two_nodes(int *a, int *b)
+/* The first nodes that have memory and that this task may use; how many, @max at most */
+int pthp_nodes(int *nodes, int max)
 {
 	unsigned long mask[PTHP_MASK_LONGS] = { 0 };
 	const int bits = 8 * sizeof(*mask);
@@ -219,12 +219,23 @@ bool pthp_two_nodes(int *a, int *b)
 
 	if (syscall(__NR_get_mempolicy, NULL, mask, PTHP_MAX_NODES, NULL,
 		    MPOL_F_MEMS_ALLOWED))
-		return false;
-	for (node = 0; node < PTHP_MAX_NODES && found < 2; node++) {
+		return 0;
+	for (node = 0; node < PTHP_MAX_NODES && found < max; node++) {
 		if (mask[node / bits] & (1UL << (node % bits)))
-			*(found++ ? b : a) = node;
+			nodes[found++] = node;
 	}
-	return found == 2;
+	return found;
+}
+
+bool pthp_two_nodes(int *a, int *b)
+{
+	int nodes[2];
+
+	if (pthp_nodes(nodes, 2) < 2)
+		return false;
+	*a = nodes[0];
+	*b = nodes[1];
+	return true;
 }
 
 int pthp_mbind(void *addr, size_t len, int node, int flags)

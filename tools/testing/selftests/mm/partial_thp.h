@@ -160,6 +160,7 @@ static inline bool pthp_make_swap(const char *path, unsigned long bytes)
 unsigned long pthp_block_pages(void);
 unsigned long pthp_node_pages(int node);
 void pthp_mask(unsigned long *mask, int node);
+int pthp_nodes(int *nodes, int max);
 bool pthp_two_nodes(int *a, int *b);
 int pthp_mbind(void *addr, size_t len, int node, int flags);
 int pthp_prefer_node(int node);
