@@ -736,9 +736,8 @@ static long compact_halves(struct __test_metadata *_metadata, struct env *env,
 }
 
 /*
- * mbind(2) interleaves what is left of THPs over two nodes.  The same pages are left of
- * each: their pieces begin at even multiples of their sizes.  Stock passes: single pages
- * begin at odd ones, too.
+ * mbind(2) interleaves what is left of THPs, of each the same pages, over two nodes.
+ * Stock passes: the indices of single pages are odd and even.
  *
  * Needs: mm/mempolicy: interleave what is left of THPs
  */

@@ -296,7 +296,7 @@ const char * const pthp_event_names[PTHP_NR_EVENTS] = {
  * Have per-CPU counters added up.  Where one is below zero, all files say 0: only the
  * kernel's log has the number.  It is returned for nr_isolated_anon, or 0.
  */
-static long stat_refresh(void)
+static long refresh_counters(void)
 {
 	static const char message[] = "vmstat_refresh: nr_isolated_anon ";
 	long err, isolated = 0;
@@ -331,7 +331,7 @@ static long stat_refresh(void)
 /* Events are summed over the CPUs, the rest is once stat_refresh folded it. */
 bool pthp_vmstat_read(struct pthp_vmstat *s)
 {
-	long value, below_zero = stat_refresh();
+	long value, below_zero = refresh_counters();
 	unsigned int i, found = 0;
 	char name[64];
 	FILE *f;
