@@ -47,7 +47,6 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 	if (!nr_data && zeroes && nr > 32)
 		fits = false;
 #endif
-
 	__set_bit(start, plan->wanted);
 	if (fits && whole)
 		bitmap_set(plan->stay, start, nr);
