@@ -167,8 +167,8 @@ static inline void folio_clear_partially_mapped(struct folio *folio) {}
 static inline long nr_partially_mapped(void)
 {
 	struct deferred_split *queue = &NODE_DATA(0)->deferred_split_queue;
-	VMA_ITERATOR(vmi, current->mm, 0);
 	struct anon_vma *anon_vma = NULL;
+	struct vma_iterator vmi;
 	struct vm_area_struct *vma;
 	struct list_head *pos;
 	long nr = 0;
@@ -178,6 +178,7 @@ static inline long nr_partially_mapped(void)
 		queue = &root_mem_cgroup->deferred_split_queue;
 #endif
 	mmap_read_lock(current->mm);
+	vma_iter_init(&vmi, current->mm, 0);
 	for_each_vma(vmi, vma) {
 		anon_vma = vma->anon_vma;
 		if (anon_vma)
