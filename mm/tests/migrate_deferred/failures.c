@@ -513,20 +513,18 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 	unsigned long addr = thp_addr(test, 0);
 	struct mm_struct *mm = current->mm;
 	struct folio *folio;
-	pmd_t *pmd;
+	spinlock_t *ptl;	/* of the PTEs */
 	pte_t *pte;
 	int i;
 
 	folio = thp_make_pte_mapped(test, 0);
-	pmd = mm_find_pmd(mm, addr);
-	/* Sparse does not see what pte_offset_map_lock() takes */
-	pte = pte_offset_kernel(pmd, addr);
-	spin_lock(pte_lockptr(mm, pmd));
+	pte = thp_ptes(test, 0, &ptl);
+	spin_lock(ptl);
 	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
 		ptep_set_wrprotect(mm, addr + i * PAGE_SIZE, pte + i);
 		ClearPageAnonExclusive(folio_page(folio, i));
 	}
-	spin_unlock(pte_lockptr(mm, pmd));
+	spin_unlock(ptl);
 	flush_tlb_mm(mm);
 
 	expect_pin_keeps(test, folio, addr + HPAGE_PMD_SIZE / 2);

@@ -71,7 +71,77 @@ struct dst default_dst(void)
 	};
 }
 
-static void other_locks_now(struct other_lock *other);
+struct other_lock {
+	struct work_struct work;
+	struct folio *folio;
+	struct mm_struct *mm;
+	unsigned long unmap;
+	bool waited;
+};
+
+/* Anybody can wait: look at the flag, not at who. */
+static void other_unlocks(struct work_struct *work)
+{
+	struct other_lock *other = container_of(work, struct other_lock, work);
+	int i;
+
+	for (i = 0; i < 10 * HZ && !folio_test_waiters(other->folio); i++)
+		schedule_timeout_idle(1);
+	other->waited = folio_test_waiters(other->folio);
+	if (other->unmap) {
+		kthread_use_mm(other->mm);
+		do_madvise(other->mm, other->unmap, HPAGE_PMD_SIZE, MADV_DONTNEED);
+		kthread_unuse_mm(other->mm);
+	}
+	folio_unlock(other->folio);
+}
+
+static void other_is_done(void *data)
+{
+	struct other_lock *other = data;
+
+	flush_work(&other->work);
+}
+
+/*
+ * Get ready to have a folio locked by somebody else, who unlocks it as soon as somebody
+ * waits for it, if ever; if @unmap is not 0, the THP there is unmapped before that.
+ */
+struct other_lock *other_ready(struct kunit *test, struct folio *folio,
+			       unsigned long unmap)
+{
+	struct other_lock *other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	other->folio = folio;
+	other->mm = current->mm;
+	other->unmap = unmap;
+	INIT_WORK(&other->work, other_unlocks);
+	at_end(test, other_is_done, other);
+	return other;
+}
+
+static void other_locks_now(struct other_lock *other)
+{
+	folio_lock(other->folio);
+	schedule_work(&other->work);
+}
+
+struct other_lock *other_locks(struct kunit *test, struct folio *folio,
+			       unsigned long unmap)
+{
+	struct other_lock *other = other_ready(test, folio, unmap);
+
+	other_locks_now(other);
+	return other;
+}
+
+/* It was waited for; and by now it is unlocked. */
+void expect_waited(struct kunit *test, struct other_lock *other)
+{
+	kunit_release_action(test, other_is_done, other);
+	KUNIT_EXPECT_TRUE_MSG(test, other->waited, "nobody waited for the lock");
+}
 
 static struct folio *dst_get(struct folio *src, unsigned long private)
 {
@@ -406,6 +476,15 @@ void expect_not_isolated(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_isolated(), ctx->isolated);
 }
 
+/* The PTEs of a THP, and their lock: sparse does not see what pte_offset_map_lock() takes. */
+pte_t *thp_ptes(struct kunit *test, int thp, spinlock_t **ptl)
+{
+	pmd_t *pmd = mm_find_pmd(current->mm, thp_addr(test, thp));
+
+	*ptl = pte_lockptr(current->mm, pmd);
+	return pte_offset_kernel(pmd, thp_addr(test, thp));
+}
+
 static void unlock(void *folio)
 {
 	folio_unlock(folio);
@@ -469,78 +548,6 @@ void hold_writeback(struct kunit *test, struct folio *folio)
 void drop_writeback(struct kunit *test, struct folio *folio)
 {
 	kunit_release_action(test, end_writeback, folio);
-}
-
-struct other_lock {
-	struct work_struct work;
-	struct folio *folio;
-	struct mm_struct *mm;
-	unsigned long unmap;
-	bool waited;
-};
-
-/* Anybody can wait: look at the flag, not at who. */
-static void other_unlocks(struct work_struct *work)
-{
-	struct other_lock *other = container_of(work, struct other_lock, work);
-	int i;
-
-	for (i = 0; i < 10 * HZ && !folio_test_waiters(other->folio); i++)
-		schedule_timeout_idle(1);
-	other->waited = folio_test_waiters(other->folio);
-	if (other->unmap) {
-		kthread_use_mm(other->mm);
-		do_madvise(other->mm, other->unmap, HPAGE_PMD_SIZE, MADV_DONTNEED);
-		kthread_unuse_mm(other->mm);
-	}
-	folio_unlock(other->folio);
-}
-
-static void other_is_done(void *data)
-{
-	struct other_lock *other = data;
-
-	flush_work(&other->work);
-}
-
-/*
- * Get ready to have a folio locked by somebody else, who unlocks it as soon as somebody
- * waits for it, if ever; if @unmap is not 0, the THP there is unmapped before that.
- */
-struct other_lock *other_ready(struct kunit *test, struct folio *folio,
-			       unsigned long unmap)
-{
-	struct other_lock *other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, other);
-	other->folio = folio;
-	other->mm = current->mm;
-	other->unmap = unmap;
-	INIT_WORK(&other->work, other_unlocks);
-	at_end(test, other_is_done, other);
-	return other;
-}
-
-static void other_locks_now(struct other_lock *other)
-{
-	folio_lock(other->folio);
-	schedule_work(&other->work);
-}
-
-struct other_lock *other_locks(struct kunit *test, struct folio *folio,
-			       unsigned long unmap)
-{
-	struct other_lock *other = other_ready(test, folio, unmap);
-
-	other_locks_now(other);
-	return other;
-}
-
-/* It was waited for; and by now it is unlocked. */
-void expect_waited(struct kunit *test, struct other_lock *other)
-{
-	kunit_release_action(test, other_is_done, other);
-	KUNIT_EXPECT_TRUE_MSG(test, other->waited, "nobody waited for the lock");
 }
 
 static void put_mm(void *mm)

@@ -116,6 +116,8 @@ void expect_order(struct kunit *test, int thp, unsigned int page, int nid,
 void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end);
 void expect_not_isolated(struct kunit *test);
 
+pte_t *thp_ptes(struct kunit *test, int thp, spinlock_t **ptl);
+
 void hold_lock(struct kunit *test, struct folio *folio);
 void drop_lock(struct kunit *test, struct folio *folio);
 void hold_unmapped(struct kunit *test, struct folio *folio, enum ttu_flags flags);

@@ -286,7 +286,7 @@ static void target_kills_nobody(struct kunit *test)
 
 /*
  * A single page that was none of the pieces has no destination: the call ends with
- * -ENOMEM, and has everything on the list.  Stock has one failure more.
+ * -ENOMEM, and has everything on the list.
  */
 static void no_destination_for_a_page(struct kunit *test)
 {

@@ -156,27 +156,25 @@ static void entries_survive(struct kunit *test)
 	struct dst dst = default_dst();
 	struct folio *folio;
 	LIST_HEAD(list);
-	pmd_t *pmd;
+	spinlock_t *ptl;	/* of the PTEs */
 	pte_t *pte;
 
 	folio = thp_make_partial(test, 0, shape_half);
-	pmd = mm_find_pmd(mm, addr);
-	/* Sparse does not see what pte_offset_map_lock() takes */
-	pte = pte_offset_kernel(pmd, addr);
-	spin_lock(pte_lockptr(mm, pmd));
+	pte = thp_ptes(test, 0, &ptl);
+	spin_lock(ptl);
 	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
 		pte_t entry = ptep_get(pte + i);
 
 		set_pte_at(mm, addr + i * PAGE_SIZE, pte + i,
 			   i % 3 ? pte_mkyoung(entry) : pte_mkold(entry));
 	}
-	spin_unlock(pte_lockptr(mm, pmd));
+	spin_unlock(ptl);
 	flush_tlb_mm(mm);
 	isolate(test, folio, &list);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 
-	spin_lock(pte_lockptr(mm, pmd));
+	spin_lock(ptl);
 	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
 		pte_t entry = ptep_get(pte + i);
 
@@ -185,7 +183,7 @@ static void entries_survive(struct kunit *test)
 		young += !pte_young(entry) != !(i % 3);
 		shared += !PageAnonExclusive(pte_page(entry));
 	}
-	spin_unlock(pte_lockptr(mm, pmd));
+	spin_unlock(ptl);
 	KUNIT_EXPECT_EQ_MSG(test, young, 0, "pages are younger or older than before");
 	KUNIT_EXPECT_EQ_MSG(test, shared, 0, "pages are not exclusive any more");
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);

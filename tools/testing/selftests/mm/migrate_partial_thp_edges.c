@@ -307,41 +307,60 @@ TEST_F(partial_thp_edges, border_policy)
 }
 
 /*
+ * The first half of each THP stays mapped.  @make, run by a child with @in_child, puts a
+ * border behind the first quarter: no piece lies across that.
+ */
+static void expect_border(struct __test_metadata *_metadata, struct env *env,
+			  int (*make)(struct env *env, long quarter), bool in_child)
+{
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	ASSERT_TRUE(in_child ? spawn(env, make, quarter) : !make(env, quarter));
+	each_thp(env, mark_border, 0, quarter, 0);
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
+static int protect_quarter(struct env *env, long quarter)
+{
+	return each_thp(env, protect, 0, quarter, PROT_READ);
+}
+
+static int lock_quarter(struct env *env, long quarter)
+{
+	return each_thp(env, lock, 0, quarter, 0);
+}
+
+/* The second quarter goes, and so does its VMA. */
+static int end_behind_quarter(struct env *env, long quarter)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_THPS; i++) {
+		if (munmap(pthp_addr(&env->r, (i << env->order) + quarter),
+			   quarter * psize()))
+			return -1;
+	}
+	return 0;
+}
+
+/*
  * The first quarter is read-only and the second is not: no piece lies in both.  Stock:
  * all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, border_protection)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
-
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
-	ASSERT_EQ(0, each_thp(env, protect, 0, quarter, PROT_READ));
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
+	expect_border(_metadata, &self->env, protect_quarter, false);
 }
 
 /* The same if the first quarter is locked. */
 TEST_F(partial_thp_edges, border_mlock)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
-
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
-	ASSERT_EQ(0, each_thp(env, lock, 0, quarter, 0));
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
-}
-
-static int child_protects(struct env *env, long pages)
-{
-	return each_thp(env, protect, 0, pages, PROT_READ);
+	expect_border(_metadata, &self->env, lock_quarter, false);
 }
 
 /*
@@ -350,45 +369,13 @@ static int child_protects(struct env *env, long pages)
  */
 TEST_F(partial_thp_edges, border_in_child)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
-
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
-	ASSERT_TRUE(spawn(env, child_protects, quarter));
-	each_thp(env, mark_border, 0, quarter, 0);
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
-}
-
-static int child_unmaps(struct env *env, long pages)
-{
-	unsigned int i;
-
-	for (i = 0; i < NR_THPS; i++) {
-		if (munmap(pthp_addr(&env->r, (i << env->order) + pages),
-			   pages * psize()))
-			return -1;
-	}
-	return 0;
+	expect_border(_metadata, &self->env, protect_quarter, true);
 }
 
 /* The same if there is no VMA behind the border.  Stock: all pieces are of order 0. */
 TEST_F(partial_thp_edges, border_ends_child)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
-
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
-	ASSERT_TRUE(spawn(env, child_unmaps, quarter));
-	each_thp(env, mark_border, 0, quarter, 0);
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
+	expect_border(_metadata, &self->env, end_behind_quarter, true);
 }
 
 /*

@@ -14,8 +14,6 @@
  */
 #include "../kselftest_harness.h"
 
-#include <sys/klog.h>
-
 #include "partial_thp_edges.h"
 
 #define TRACING		"/sys/kernel/tracing/"
@@ -379,25 +377,19 @@ static int fill_dst_in_shares(struct env *env, long nr)
 	return !fill_node(env->dst, 0);
 }
 
-#define MARK "partial_thp: full\n"
-
-/* How many warnings are in the kernel's log since the mark?  Data races are not about this. */
-static unsigned int complaints(void)
+/* How many warnings are in the kernel's log by now?  Data races are not about this. */
+static unsigned int complaints(int log)
 {
 	static const char * const kinds[] = { "WARNING: ", "BUG: ", "kernel BUG " };
-	static char log[1 << 20];
-	char *at = log, *next;
+	char record[PTHP_LOG_RECORD], *next;
 	unsigned int i, n = 0;
-	int len;
 
-	len = klogctl(3, log, sizeof(log) - 1);
-	log[len < 0 ? 0 : len] = '\0';
-	while ((next = strstr(at, MARK)))
-		at = next + strlen(MARK);
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		for (next = strstr(at, kinds[i]); next; next = strstr(next, kinds[i])) {
-			next += strlen(kinds[i]);
-			n += !!strncmp(next, "KCSAN:", 6);
+	while (pthp_log_next(log, record)) {
+		for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+			for (next = strstr(record, kinds[i]); next; next = strstr(next, kinds[i])) {
+				next += strlen(kinds[i]);
+				n += !!strncmp(next, "KCSAN:", 6);
+			}
 		}
 	}
 	return n;
@@ -411,10 +403,10 @@ static unsigned int complaints(void)
 static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 {
 	long killed = pthp_get_named("/proc/vmstat", "oom_kill");
-	int status, ret;
+	int status, ret, log = pthp_log_open();
 
+	EXPECT_LE(0, log);
 	EXPECT_TRUE(pthp_set("/proc/sys/kernel/printk", "1"));
-	EXPECT_TRUE(pthp_put("/dev/kmsg", "<6>" MARK));
 	ret = pthp_mbind(env->r.mem, pthp_len(&env->r), env->dst, MPOL_MF_MOVE);
 	TH_LOG("mbind: %d, %u of %u pages moved", ret,
 	       pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
@@ -422,7 +414,8 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 	EXPECT_EQ(killed, pthp_get_named("/proc/vmstat", "oom_kill"));
 	EXPECT_EQ(0, waitpid(env->child, &status, WNOHANG));
 	EXPECT_TRUE(pthp_intact(&env->r));
-	EXPECT_EQ(0, complaints());
+	EXPECT_EQ(0, complaints(log));
+	close(log);
 }
 
 #define NR_TOO_MANY 48
@@ -744,7 +737,8 @@ static long compact_halves(struct __test_metadata *_metadata, struct env *env,
 TEST_F(partial_thp_target, interleave)
 {
 	struct env *env = &self->env;
-	unsigned int n = 1u << env->order, gone, i;
+	unsigned int n = 1u << env->order, i;
+	const unsigned int gone[] = { n / 2, 1 };
 	unsigned long masks[2][PTHP_MASK_LONGS];
 	int nodes[3];
 
@@ -754,16 +748,15 @@ TEST_F(partial_thp_target, interleave)
 	for (i = 0; i < PTHP_MASK_LONGS; i++)
 		masks[0][i] |= masks[1][i];
 
-	for (gone = n / 2; gone; gone = gone == 1 ? 0 : 1) {
+	for (i = 0; i < ARRAY_SIZE(gone); i++) {
 		if (!build(_metadata, env))
 			return;
-		ASSERT_EQ(0, each_thp(env, unmap, n - gone, gone, MADV_DONTNEED));
+		ASSERT_EQ(0, each_thp(env, unmap, n - gone[i], gone[i], MADV_DONTNEED));
 		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
 				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
 				     MPOL_MF_MOVE));
-		for (i = 1; i < 3; i++)
-			EXPECT_GE(pthp_on_node(&env->r, nodes[i]),
-				  env->r.nr_mapped * 3 / 8);
+		EXPECT_GE(pthp_on_node(&env->r, nodes[1]), env->r.nr_mapped * 3 / 8);
+		EXPECT_GE(pthp_on_node(&env->r, nodes[2]), env->r.nr_mapped * 3 / 8);
 		EXPECT_TRUE(pthp_intact(&env->r));
 	}
 }

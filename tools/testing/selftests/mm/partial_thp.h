@@ -166,6 +166,14 @@ int pthp_mbind(void *addr, size_t len, int node, int flags);
 int pthp_prefer_node(int node);
 long pthp_migrate_process(int from, int to);
 
+/* ---- the kernel's log ---- */
+
+/* More than the kernel has in one */
+#define PTHP_LOG_RECORD	8192
+
+int pthp_log_open(void);
+bool pthp_log_next(int log, char *record);
+
 /* ---- statistics ---- */
 
 enum pthp_event {
