@@ -272,16 +272,16 @@ static struct lockdep_map *queue_lockdep_map(struct folio *folio)
 #endif
 }
 
-static void expect_look(struct kunit *test, struct folio *folio, bool deferred, int locks)
+static void expect_look(struct kunit *test, struct taken *taken, struct folio *folio,
+			bool deferred, int locks)
 {
-	struct taken *taken = kunit_kzalloc(test, sizeof(*taken), GFP_KERNEL);
+	bool looked;
 
-	KUNIT_ASSERT_NOT_NULL(test, taken);
-	taken->task = current;
 	taken->lock = queue_lockdep_map(folio);
-	hold_lock_acquire(test, taken);
-	KUNIT_EXPECT_EQ(test, folio_split_deferred(folio), deferred);
-	drop_lock_acquire(test, taken);
+	taken->nr = 0;
+	looked = folio_split_deferred(folio);
+	taken->lock = NULL;
+	KUNIT_EXPECT_EQ(test, looked, deferred);
 	KUNIT_EXPECT_EQ(test, taken->nr, locks);
 }
 #endif
@@ -290,9 +290,15 @@ static void expect_look(struct kunit *test, struct folio *folio, bool deferred, 
 static void look_takes_lock(struct kunit *test)
 {
 #ifdef CONFIG_LOCKDEP
-	expect_look(test, thp_make_partial(test, 0, shape_half), true, 1);
-	expect_look(test, thp_make(test, 1), false, 0);
-	expect_look(test, thp_make_pte_mapped(test, 2), false, 0);
+	struct taken *taken = kunit_kzalloc(test, sizeof(*taken), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, taken);
+	taken->task = current;
+	hold_lock_acquire(test, taken);
+	expect_look(test, taken, thp_make_partial(test, 0, shape_half), true, 1);
+	expect_look(test, taken, thp_make(test, 1), false, 0);
+	expect_look(test, taken, thp_make_pte_mapped(test, 2), false, 0);
+	drop_lock_acquire(test, taken);
 #else
 	kunit_skip(test, "only lockdep tells who takes the lock");
 #endif
