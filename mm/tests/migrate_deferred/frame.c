@@ -18,6 +18,10 @@
 #include <linux/sched/mm.h>
 #include <linux/workqueue.h>
 
+#ifdef CONFIG_LOCKDEP
+#include <trace/events/lock.h>
+#endif
+
 #include "frame.h"
 
 const struct shape shape_whole = { "whole", 1, 1 };
@@ -586,6 +590,57 @@ static int migrate_init(struct kunit *test)
 	return do_madvise(current->mm, ctx->addr, MAX_THPS * HPAGE_PMD_SIZE,
 			  MADV_HUGEPAGE);
 }
+
+#ifdef CONFIG_LOCKDEP
+static struct lock_watch lock_watch;
+
+static void probe_lock_acquire(void *data, struct lockdep_map *lock,
+			       unsigned int subclass, int trylock, int read, int check,
+			       struct lockdep_map *next_lock, unsigned long ip)
+{
+	if (current == READ_ONCE(lock_watch.task) && lock == lock_watch.lock)
+		lock_watch.acquire(lock_watch.data);
+}
+
+static void probe_lock_release(void *data, struct lockdep_map *lock, unsigned long ip)
+{
+	if (current == READ_ONCE(lock_watch.task) && lock == lock_watch.lock &&
+	    lock_watch.release)
+		lock_watch.release(lock_watch.data);
+}
+
+static void undo_watch_lock(void *data)
+{
+	WRITE_ONCE(lock_watch.task, NULL);
+}
+
+/* Only the task that is watched reads more than @watch->task, and it is the caller. */
+void watch_lock(struct kunit *test, const struct lock_watch *watch)
+{
+	lock_watch = *watch;
+	WRITE_ONCE(lock_watch.task, current);
+	at_end(test, undo_watch_lock, NULL);
+}
+
+void unwatch_lock(struct kunit *test)
+{
+	kunit_release_action(test, undo_watch_lock, NULL);
+}
+
+/*
+ * lock_acquire() and lock_release() are patched while there is one CPU: others, of an
+ * emulator with threads, may meet the breakpoint when the kernel has forgotten it, and
+ * these two are what its handler calls.
+ */
+static int __init probe_locks(void)
+{
+	if (!kunit_enabled())
+		return 0;
+	return register_trace_lock_acquire(probe_lock_acquire, NULL) ?:
+	       register_trace_lock_release(probe_lock_release, NULL);
+}
+early_initcall(probe_locks);
+#endif
 
 static struct kunit_case migrate_cases[64];
 

@@ -162,6 +162,20 @@ static void drop_##event(struct kunit *test, void *data)		\
 	kunit_release_action(test, undo_##event, data);			\
 }
 
+#ifdef CONFIG_LOCKDEP
+/* What is called, with @data, each time that @task takes or drops @lock */
+struct lock_watch {
+	struct task_struct *task;
+	struct lockdep_map *lock;
+	void (*acquire)(void *data);	/* before it is taken */
+	void (*release)(void *data);	/* while it is still held, or NULL */
+	void *data;
+};
+
+void watch_lock(struct kunit *test, const struct lock_watch *watch);
+void unwatch_lock(struct kunit *test);
+#endif
+
 static inline struct list_head *deferred_list(struct folio *folio)
 {
 #ifdef HAVE_FOLIO_RMAP

@@ -8,9 +8,6 @@
  * the queue says of it, and is on the queue afterwards if it was before.
  */
 #include <linux/hugetlb.h>
-#ifdef CONFIG_LOCKDEP
-#include <trace/events/lock.h>
-#endif
 
 #include "frame.h"
 #ifdef HAVE_API_2026
@@ -242,23 +239,10 @@ static void stale_mark_is_not_believed(struct kunit *test)
 }
 
 #ifdef CONFIG_LOCKDEP
-/* How often a thread takes a lock */
-struct taken {
-	struct task_struct *task;
-	struct lockdep_map *lock;
-	int nr;
-};
-
-static void probe_lock_acquire(void *data, struct lockdep_map *lock,
-			       unsigned int subclass, int trylock, int read, int check,
-			       struct lockdep_map *next_lock, unsigned long ip)
+static void count_lock(void *data)
 {
-	struct taken *taken = data;
-
-	taken->nr += current == taken->task && lock == taken->lock;
+	++*(int *)data;
 }
-
-DEFINE_PROBE(lock_acquire)
 
 static struct lockdep_map *queue_lockdep_map(struct folio *folio)
 {
@@ -272,17 +256,22 @@ static struct lockdep_map *queue_lockdep_map(struct folio *folio)
 #endif
 }
 
-static void expect_look(struct kunit *test, struct taken *taken, struct folio *folio,
-			bool deferred, int locks)
+static void expect_look(struct kunit *test, struct folio *folio, bool deferred,
+			int locks)
 {
+	int taken = 0;
+	struct lock_watch watch = {
+		.lock = queue_lockdep_map(folio),
+		.acquire = count_lock,
+		.data = &taken,
+	};
 	bool looked;
 
-	taken->lock = queue_lockdep_map(folio);
-	taken->nr = 0;
+	watch_lock(test, &watch);
 	looked = folio_split_deferred(folio);
-	taken->lock = NULL;
+	unwatch_lock(test);
 	KUNIT_EXPECT_EQ(test, looked, deferred);
-	KUNIT_EXPECT_EQ(test, taken->nr, locks);
+	KUNIT_EXPECT_EQ(test, taken, locks);
 }
 #endif
 
@@ -290,15 +279,9 @@ static void expect_look(struct kunit *test, struct taken *taken, struct folio *f
 static void look_takes_lock(struct kunit *test)
 {
 #ifdef CONFIG_LOCKDEP
-	struct taken *taken = kunit_kzalloc(test, sizeof(*taken), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, taken);
-	taken->task = current;
-	hold_lock_acquire(test, taken);
-	expect_look(test, taken, thp_make_partial(test, 0, shape_half), true, 1);
-	expect_look(test, taken, thp_make(test, 1), false, 0);
-	expect_look(test, taken, thp_make_pte_mapped(test, 2), false, 0);
-	drop_lock_acquire(test, taken);
+	expect_look(test, thp_make_partial(test, 0, shape_half), true, 1);
+	expect_look(test, thp_make(test, 1), false, 0);
+	expect_look(test, thp_make_pte_mapped(test, 2), false, 0);
 #else
 	kunit_skip(test, "only lockdep tells who takes the lock");
 #endif

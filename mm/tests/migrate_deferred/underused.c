@@ -4,9 +4,6 @@
  * kernels that mark those that are partially mapped.
  */
 #include <linux/khugepaged.h>
-#ifdef CONFIG_LOCKDEP
-#include <trace/events/lock.h>
-#endif
 
 #include "frame.h"
 
@@ -125,25 +122,19 @@ static void destination_is_queued(struct kunit *test)
 
 #else
 #ifdef CONFIG_LOCKDEP
-/* Is @entry where it was when @lock was dropped, each time that @task takes it again? */
+/* Is @entry where it was when the queue's lock was dropped, when it is taken again? */
 struct watched_entry {
-	struct task_struct *task;
-	struct lockdep_map *lock;
 	struct list_head *entry;
 	bool queued;
 	int nr_changes, nr_acquired;
-	struct folio *mark;		/* when @lock is about to be taken again */
+	struct folio *mark;		/* when the lock is about to be taken again */
 };
 
-static void probe_lock_acquire(void *data, struct lockdep_map *lock,
-			       unsigned int subclass, int trylock, int read, int check,
-			       struct lockdep_map *next_lock, unsigned long ip)
+static void queue_locks(void *data)
 {
 	struct watched_entry *w = data;
 	struct folio *mark = w->mark;
 
-	if (current != w->task || lock != w->lock)
-		return;
 	w->nr_changes += w->queued != !list_empty(w->entry);
 	if (!w->nr_acquired++ || !mark)
 		return;
@@ -151,39 +142,34 @@ static void probe_lock_acquire(void *data, struct lockdep_map *lock,
 	deferred_split_folio(mark, true);
 }
 
-static void probe_lock_release(void *data, struct lockdep_map *lock, unsigned long ip)
+static void queue_unlocks(void *data)
 {
 	struct watched_entry *w = data;
 
-	if (current == w->task && lock == w->lock)
-		w->queued = !list_empty(w->entry);
+	w->queued = !list_empty(w->entry);
 }
-
-DEFINE_PROBE(lock_acquire)
-DEFINE_PROBE(lock_release)
 
 /* Shrink; with @mark, mark @folio when the shrinker takes the lock a second time. */
 static int shrink_watched(struct kunit *test, struct folio *folio, bool mark)
 {
-	struct watched_entry *w;
-
-	KUNIT_ASSERT_FALSE(test, list_empty(deferred_list(folio)));
-	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, w);
-	*w = (struct watched_entry) {
-		.task = current,
-		.lock = &split_queue_of(folio)->split_queue_lock.dep_map,
+	struct watched_entry w = {
 		.entry = deferred_list(folio),
 		.queued = true,
 		.mark = mark ? folio : NULL,
 	};
-	hold_lock_acquire(test, w);
-	hold_lock_release(test, w);
+	struct lock_watch watch = {
+		.lock = &split_queue_of(folio)->split_queue_lock.dep_map,
+		.acquire = queue_locks,
+		.release = queue_unlocks,
+		.data = &w,
+	};
+
+	KUNIT_ASSERT_FALSE(test, list_empty(w.entry));
+	watch_lock(test, &watch);
 	drop_slab();
-	drop_lock_release(test, w);
-	drop_lock_acquire(test, w);
-	KUNIT_EXPECT_NULL(test, w->mark);
-	return w->nr_changes;
+	unwatch_lock(test);
+	KUNIT_EXPECT_NULL(test, w.mark);
+	return w.nr_changes;
 }
 #endif
 
