@@ -14,6 +14,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/string.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/utsname.h>
 
 #include "kernel.h"
@@ -44,6 +45,23 @@ static struct klp_patch patch = {
 	.mod = THIS_MODULE,
 	.objs = objs,
 };
+
+/* For mm/watch, which asks by symbol_get() */
+bool partial_thp_migration_enabled(void);
+extern struct tracepoint __tracepoint_mm_migrate_split_deferred;
+
+/**
+ * partial_thp_migration_enabled - Is the livepatch to be used?
+ *
+ * Context: Any.
+ * Return: true unless it is disabled; tasks may still be on their way there.
+ */
+bool partial_thp_migration_enabled(void)
+{
+	return READ_ONCE(patch.enabled);
+}
+EXPORT_SYMBOL_GPL(partial_thp_migration_enabled);
+EXPORT_SYMBOL_GPL(__tracepoint_mm_migrate_split_deferred);
 
 /* Functions can have changed without a change of the release (uname -r). */
 static int __init check_kernel(void)
@@ -91,6 +109,11 @@ static int __init check_others(void)
 	int err = 0;
 
 	mutex_lock(&klp_mutex);
+	if (klp_transition_patch) {
+		pr_err("livepatch %s is being enabled or disabled: load this one when that is done\n",
+		       klp_transition_patch->mod->name);
+		err = -EBUSY;
+	}
 	list_for_each_entry(other, &klp_patches, list) {
 		list_for_each_entry(obj, &other->obj_list, node) {
 			if (obj->name)

@@ -8,6 +8,7 @@
 
 extern struct list_head klp_patches;	/* all that are loaded, under klp_mutex */
 extern struct mutex klp_mutex;
+extern struct klp_patch *klp_transition_patch;	/* under klp_mutex */
 extern int ftrace_enabled;
 
 #endif /* UNEXPORTED_H */

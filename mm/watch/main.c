@@ -13,7 +13,9 @@
 #include <linux/init.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/ptrace.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
@@ -47,7 +49,13 @@ static atomic_long_t nr_missed;
 
 static struct tracepoint *result_tp;
 static struct tracepoint *fix_tp;	/* of the kernel itself */
-static atomic_t nr_fixes;
+
+/* The fix as a livepatch, while that is loaded; NULL if it is not */
+#define LIVEPATCH	"partial_thp_migration"
+bool partial_thp_migration_enabled(void);
+static DEFINE_MUTEX(livepatch_mutex);
+static struct tracepoint *livepatch_tp;
+static bool (*livepatch_enabled)(void);
 
 static struct open_call *innermost(void)
 {
@@ -121,6 +129,22 @@ static noinline void look_at_list(struct list_head *list, int reason, unsigned l
 	c->look = look;
 }
 
+/* Do calls get to the migrate_pages() of the livepatch? */
+static bool livepatch_is_used(void)
+{
+	bool (*enabled)(void), used;
+
+	rcu_read_lock();
+	enabled = READ_ONCE(livepatch_enabled);
+	used = enabled && enabled();
+	rcu_read_unlock();
+	return used;
+}
+
+NOKPROBE_SYMBOL(livepatch_is_used);
+
+static struct kprobe probe, livepatch_probe;
+
 static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
 {
 	struct list_head *list = (void *)regs_get_kernel_argument(regs, 0);
@@ -128,6 +152,13 @@ static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
 	unsigned long sp = kernel_stack_pointer(regs);
 	unsigned int folios;
 	int nid;
+
+	/*
+	 * A call can pass by both probes, and one within the livepatch only by the
+	 * second.  While tasks change from one to the other some go by unseen.
+	 */
+	if ((p == &livepatch_probe) != livepatch_is_used())
+		return 0;
 
 	folios = watch_small(list, &nid);
 	if (folios) {
@@ -182,43 +213,82 @@ static void see_fix(void *data, unsigned long pfn, unsigned int order,
 		c->given += (1ul << order) - nr_mapped;
 }
 
-static int on_modules_tracepoints(struct notifier_block *nb, unsigned long action,
-				  void *data)
+static void livepatch_comes(void)
 {
-	struct tp_module *tp_module = data;
-	struct module *mod = tp_module->mod;
+	bool (*enabled)(void);
 	struct tracepoint *tp;
-	unsigned int i;
+	int err;
 
-	if (mod == THIS_MODULE)
-		return NOTIFY_OK;
-	for (i = 0; i < mod->num_tracepoints; i++) {
-		tp = tracepoint_ptr_deref(&mod->tracepoints_ptrs[i]);
-		if (strcmp(tp->name, FIX))
-			continue;
-		if (action == MODULE_STATE_COMING) {
-			if (!tracepoint_probe_register(tp, (void *)see_fix, NULL))
-				atomic_inc(&nr_fixes);
-		} else if (!tracepoint_probe_unregister(tp, (void *)see_fix, NULL)) {
-			atomic_dec(&nr_fixes);
-			tracepoint_synchronize_unregister();
-		}
+	mutex_lock(&livepatch_mutex);
+	enabled = livepatch_tp ? NULL : symbol_get(partial_thp_migration_enabled);
+	if (!enabled)
+		goto unlock;
+	tp = __symbol_get("__tracepoint_" FIX);
+	if (!tp)
+		goto put;
+	livepatch_probe = (struct kprobe) {
+		.symbol_name	= LIVEPATCH ":" PROBED,
+		.pre_handler	= enter_migrate_pages,
+	};
+	err = register_kprobe(&livepatch_probe);
+	if (!err) {
+		err = tracepoint_probe_register(tp, (void *)see_fix, NULL);
+		if (err)
+			unregister_kprobe(&livepatch_probe);
 	}
+	if (err) {
+		pr_err("what the livepatch does cannot be seen (%d)\n", err);
+	} else {
+		livepatch_tp = tp;
+		WRITE_ONCE(livepatch_enabled, enabled);
+	}
+	__symbol_put("__tracepoint_" FIX);
+put:
+	/* It is told when the livepatch goes: no need to keep that from going. */
+	symbol_put(partial_thp_migration_enabled);
+unlock:
+	mutex_unlock(&livepatch_mutex);
+}
+
+static void livepatch_goes(void)
+{
+	mutex_lock(&livepatch_mutex);
+	if (livepatch_tp) {
+		WRITE_ONCE(livepatch_enabled, NULL);
+		unregister_kprobe(&livepatch_probe);
+		tracepoint_probe_unregister(livepatch_tp, (void *)see_fix, NULL);
+		livepatch_tp = NULL;
+		/* and for those that are in livepatch_is_used() */
+		tracepoint_synchronize_unregister();
+	}
+	mutex_unlock(&livepatch_mutex);
+}
+
+static int on_modules(struct notifier_block *nb, unsigned long action, void *data)
+{
+	struct module *mod = data;
+
+	if (strcmp(mod->name, LIVEPATCH))
+		return NOTIFY_DONE;
+	if (action == MODULE_STATE_LIVE)
+		livepatch_comes();
+	else if (action == MODULE_STATE_GOING)
+		livepatch_goes();
 	return NOTIFY_OK;
 }
 
 static struct notifier_block modules_nb = {
-	.notifier_call	= on_modules_tracepoints,
+	.notifier_call	= on_modules,
 };
 
 /**
- * watch_fix_is_there - Does the kernel, or a module, have the event of the fix?
+ * watch_fix_is_there - Does the kernel have the fix, or a livepatch that is enabled?
  *
  * Return: true if so.
  */
 bool watch_fix_is_there(void)
 {
-	return fix_tp || atomic_read(&nr_fixes);
+	return fix_tp || livepatch_is_used();
 }
 
 /**
@@ -228,7 +298,7 @@ bool watch_fix_is_there(void)
  */
 unsigned long watch_missed(void)
 {
-	return atomic_long_read(&nr_missed) + probe.nmissed;
+	return atomic_long_read(&nr_missed) + probe.nmissed + livepatch_probe.nmissed;
 }
 
 static void find_tracepoint(struct tracepoint *tp, void *data)
@@ -277,7 +347,7 @@ static int __init watch_init(void)
 	}
 	if (fix_tp && tracepoint_probe_register(fix_tp, (void *)see_fix, NULL))
 		fix_tp = NULL;
-	ret = register_tracepoint_module_notifier(&modules_nb);
+	ret = register_module_notifier(&modules_nb);
 	if (ret)
 		goto tracepoints;
 	ret = register_kprobe(&probe);
@@ -291,13 +361,15 @@ static int __init watch_init(void)
 		ret = -EAGAIN;
 		goto kprobe;
 	}
+	livepatch_comes();
 	watch_show_init();
 	return 0;
 
 kprobe:
 	unregister_kprobe(&probe);
 notifier:
-	unregister_tracepoint_module_notifier(&modules_nb);
+	unregister_module_notifier(&modules_nb);
+	livepatch_goes();
 tracepoints:
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
@@ -314,7 +386,8 @@ static void __exit watch_exit(void)
 	unregister_kprobe(&probe);
 	/* The last word is still about what is there. */
 	watch_show_exit();
-	unregister_tracepoint_module_notifier(&modules_nb);
+	unregister_module_notifier(&modules_nb);
+	livepatch_goes();
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
 	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);

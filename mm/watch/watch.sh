@@ -103,6 +103,9 @@ grep -q large_folio_split $t/events/migrate/mm_migrate_pages/format 2>/dev/null 
 [ ! -e $i ] || die "watch.sh runs already; if not, rmdir $i"
 fixed=
 [ ! -e $t/events/migrate/mm_migrate_split_deferred ] || fixed=1
+# the livepatch has the event as long as it is loaded
+! grep -q '^partial_thp_migration ' /proc/modules ||
+	[ "$(cat /sys/kernel/livepatch/partial_thp_migration/enabled 2>/dev/null)" = 1 ] || fixed=
 
 end() {
 	trap - EXIT INT TERM

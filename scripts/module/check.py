@@ -223,9 +223,9 @@ def main():
     bad += check_ibt(Elf(path), image)
     types = btf_of(path)
     if not types:
-        print('layouts of types are not checked: there is no pahole')
+        bad.append('layouts of types cannot be checked: there is no pahole; install it')
     elif not image.elf.section('.BTF'):
-        print('layouts of types are not checked: the image has no BTF')
+        bad.append('layouts of types cannot be checked: the image has no BTF')
     else:
         bad += check_layouts(types, vmlinux, facts['type'])
     for line in bad:
