@@ -538,34 +538,39 @@ TEST_F(partial_thp_target, fragmented_target)
 TEST_F(partial_thp_target, arrival_order)
 {
 	static const enum pthp_shape shapes[] = { PTHP_ALTERNATE, PTHP_ALL_BUT_ONE };
-	struct pthp kept[2 + ARRAY_SIZE(shapes)] = { 0 };
+	struct pthp kept[6 + ARRAY_SIZE(shapes)] = { 0 };
 	struct env *env = &self->env;
-	unsigned int i, page;
+	unsigned int i, page, shape = 0;
+	bool ready = false, sorted;
 
 	/* Each CPU reuses first what it freed last: stay on one, and free nothing. */
 	ASSERT_TRUE(pthp_run_on(sched_getcpu()));
 
-	for (i = 0; i < ARRAY_SIZE(kept); i++) {
-		const char *what = i < 2 ? "small" : pthp_shape_names[shapes[i - 2]];
+	for (i = 0; i < ARRAY_SIZE(kept) && shape < ARRAY_SIZE(shapes); i++) {
+		const char *what = ready ? pthp_shape_names[shapes[shape]] : "small";
 
 		if (!build(_metadata, env))
-			break;
-		if (i < 2) {
-			/* Twice: the first time uses up what the CPU has. */
+			goto free;
+		if (ready) {
+			ASSERT_EQ(0, pthp_punch(&env->r, shapes[shape++],
+						PTHP_DONTNEED));
+		} else {
 			ASSERT_EQ(0, madvise(env->r.mem, pthp_len(&env->r),
 					     MADV_DONTNEED));
 			for (page = 0; page < env->r.nr; page++)
 				pthp_fill(&env->r, page);
-		} else {
-			ASSERT_EQ(0, pthp_punch(&env->r, shapes[i - 2],
-						PTHP_DONTNEED));
 		}
 		EXPECT_EQ(0, migrate(env));
 		expect_pages(_metadata, env, env->dst);
-		EXPECT_TRUE(ascending(_metadata, &env->r, what) || !i);
+		sorted = ascending(_metadata, &env->r, what);
+		EXPECT_TRUE(sorted || !ready);
+		/* First, what the CPU has and what earlier cases left is used up. */
+		ready |= i && sorted;
 		kept[i] = env->r;
 		memset(&env->r, 0, sizeof(env->r));
 	}
+	EXPECT_EQ(ARRAY_SIZE(shapes), shape);
+free:
 	while (i--)
 		pthp_free(&kept[i]);
 }
