@@ -128,9 +128,10 @@ static int change_cgroup(struct env *env, const char *dir)
 /*
  * A task that changes cgroups, with cgroup v1, does not take the charge of a THP
  * along that waits to be split, as the queue is that of the cgroup.  Stock does,
- * and may use the queue after it was freed.
+ * and may use the queue after it was freed.  With the whole series, only a race queues
+ * a THP that is mapped by PMD.
  *
- * Needs: mm/memcg: do not take a THP's memcg away
+ * Needs at times: mm/memcg: do not take a THP's memcg away
  */
 TEST_F(partial_thp_cgroup, moved_charge)
 {
