@@ -434,23 +434,22 @@ static void expect_locked(struct __test_metadata *_metadata,
 }
 
 /*
- * A half of each locked THP is unmapped.  The other one counts as locked after it was
- * migrated, and no longer when it is unlocked.  Stock passes.
- *
- * Needs: mm/migrate: mlock large folios that all of is mapped
+ * Of each 2 * @len pages of locked THPs the second half is unmapped.  The others count as
+ * locked after they were migrated, and no longer when they are unlocked.
  */
-TEST_F(partial_thp_edges, mlock_half)
+static void expect_mlock(struct __test_metadata *_metadata, struct env *env,
+			 unsigned int len)
 {
-	struct env *env = &self->env;
-	unsigned int half = 1u << env->order >> 1;
 	struct locked before;
+	unsigned int i;
 
 	if (!build(_metadata, env))
 		return;
 	before = count_locked();
 	ASSERT_EQ(0, mlock(env->r.mem, pthp_len(&env->r)));
 	expect_locked(_metadata, &before, env->r.nr);
-	ASSERT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED_LOCKED));
+	for (i = len; i < 1u << env->order; i += 2 * len)
+		ASSERT_EQ(0, each_thp(env, unmap, i, len, MADV_DONTNEED_LOCKED));
 	EXPECT_EQ(0, migrate(env));
 	expect_locked(_metadata, &before, env->r.nr_mapped);
 	expect_pages(_metadata, env, env->dst);
@@ -459,7 +458,23 @@ TEST_F(partial_thp_edges, mlock_half)
 }
 
 /*
- * The same with only half of what stays mapped locked.  Stock passes.
+ * A half of each THP stays locked.  Stock passes.
+ *
+ * Needs: mm/migrate: mlock large folios that all of is mapped
+ */
+TEST_F(partial_thp_edges, mlock_half)
+{
+	expect_mlock(_metadata, &self->env, 1u << self->env.order >> 1);
+}
+
+/* The same with alternate pages.  Stock passes. */
+TEST_F(partial_thp_edges, mlock_alternate)
+{
+	expect_mlock(_metadata, &self->env, 1);
+}
+
+/*
+ * Only half of what stays mapped is locked.  Stock passes.
  *
  * Needs: mm/migrate: mlock large folios that all of is mapped
  */
