@@ -4,7 +4,8 @@
 
 usage: generate.py ROOTS STOCK PATCHED OUT FILE...
 
-STOCK and PATCHED hold FILE.i, preprocessed as for the kernel itself. OUT gets FILE.c,
+STOCK and PATCHED hold FILE.i, preprocessed as for the kernel itself, and STOCK/kernel, if
+there is one, is the source of which these are files of mm/. OUT gets FILE.c,
 preprocessed still, with the functions that ROOTS names, what of the changes they reach,
 and copies of the static functions they call. All other functions and variables become
 declarations, for the kernel has them. OUT also gets roots.h and report.
@@ -14,6 +15,7 @@ error, and so is everything that is not understood.
 """
 import os
 import re
+import subprocess
 import sys
 import clang.cindex as ci
 from cunit import K, LINE, MARKER, Refused, Unit, norm
@@ -70,6 +72,7 @@ class Series:
 
     def __init__(self, stock, patched, files):
         self.files = files
+        self.others = f'{stock}/kernel/'
         self.stock = {f: Unit(f'{stock}/{f}.i') for f in files}
         self.new = {f: Unit(f'{patched}/{f}.i') for f in files}
         self.glob = {}          # functions and variables that other files see
@@ -83,6 +86,15 @@ class Series:
         self.changed = {f: self.find_changed(f) for f in files}
         for f in files:
             self.check_others(f)
+
+    def elsewhere(self, name):
+        """Files of the kernel that refer to <name> and that the series does not change."""
+        if not os.path.isdir(self.others):
+            return []
+        found = subprocess.run(['grep', '-rlw', '--include=*.c', name, '.'], cwd=self.others,
+                               stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+        found = [p.removeprefix('./') for p in found]
+        return sorted(p for p in found if not (p.startswith('mm/') and p[3:-2] in self.files))
 
     def find_changed(self, f):
         """Names in <f> that the series changes, adds or removes."""
@@ -317,7 +329,13 @@ class Livepatch:
                     continue
                 if self.s.stock[f].defs[n].inline and \
                    self.s.stock[f].defs[n].file != self.s.stock[f].main:
-                    continue    # its users are changed
+                    # its users here are changed; those elsewhere are not
+                    elsewhere = self.s.elsewhere(n)
+                    if elsewhere and n in self.left_out:
+                        self.notes.append(f'left out: {n}: {self.left_out[n]}')
+                    elif elsewhere:
+                        bad.append(f'{n} <- {", ".join(elsewhere)}')
+                    continue
                 covered(f, n, [])
                 if n in self.s.new[f].defs and n not in self.kept[f] and \
                    n not in self.left_out:
