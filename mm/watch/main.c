@@ -277,8 +277,10 @@ static int on_modules(struct notifier_block *nb, unsigned long action, void *dat
 	return NOTIFY_OK;
 }
 
+/* Before the kernel's own look whether anybody still uses the tracepoints of a module. */
 static struct notifier_block modules_nb = {
 	.notifier_call	= on_modules,
+	.priority	= 1,
 };
 
 /**
