@@ -213,16 +213,53 @@ static void see_fix(void *data, unsigned long pfn, unsigned int order,
 		c->given += (1ul << order) - nr_mapped;
 }
 
-static void livepatch_comes(void)
+static int take_livepatch_event(struct tracepoint *tp)
 {
-	bool (*enabled)(void);
+	int err;
+
+	if (livepatch_tp)
+		return 0;
+	err = tracepoint_probe_register(tp, (void *)see_fix, NULL);
+	if (!err)
+		livepatch_tp = tp;
+	return err;
+}
+
+static void drop_livepatch(void)
+{
+	if (livepatch_enabled) {
+		WRITE_ONCE(livepatch_enabled, NULL);
+		unregister_kprobe(&livepatch_probe);
+	}
+	if (livepatch_tp) {
+		tracepoint_probe_unregister(livepatch_tp, (void *)see_fix, NULL);
+		livepatch_tp = NULL;
+	}
+	/* and for those that are in livepatch_is_used() */
+	tracepoint_synchronize_unregister();
+}
+
+/* Tasks may use it before it has been loaded to the end. */
+static void livepatch_comes(struct module *mod)
+{
+	struct tracepoint *tp;
+	unsigned int i;
+
+	for (i = 0; i < mod->num_tracepoints; i++) {
+		tp = tracepoint_ptr_deref(&mod->tracepoints_ptrs[i]);
+		if (!strcmp(tp->name, FIX))
+			take_livepatch_event(tp);
+	}
+}
+
+static void livepatch_is_there(void)
+{
+	bool (*enabled)(void) = symbol_get(partial_thp_migration_enabled);
 	struct tracepoint *tp;
 	int err;
 
-	mutex_lock(&livepatch_mutex);
-	enabled = livepatch_tp ? NULL : symbol_get(partial_thp_migration_enabled);
 	if (!enabled)
-		goto unlock;
+		return;
 	tp = __symbol_get("__tracepoint_" FIX);
 	if (!tp)
 		goto put;
@@ -230,38 +267,17 @@ static void livepatch_comes(void)
 		.symbol_name	= LIVEPATCH ":" PROBED,
 		.pre_handler	= enter_migrate_pages,
 	};
-	err = register_kprobe(&livepatch_probe);
-	if (!err) {
-		err = tracepoint_probe_register(tp, (void *)see_fix, NULL);
-		if (err)
-			unregister_kprobe(&livepatch_probe);
-	}
-	if (err) {
+	err = take_livepatch_event(tp);
+	if (!err)
+		err = register_kprobe(&livepatch_probe);
+	if (err)
 		pr_err("what the livepatch does cannot be seen (%d)\n", err);
-	} else {
-		livepatch_tp = tp;
+	else
 		WRITE_ONCE(livepatch_enabled, enabled);
-	}
 	__symbol_put("__tracepoint_" FIX);
 put:
 	/* It is told when the livepatch goes: no need to keep that from going. */
 	symbol_put(partial_thp_migration_enabled);
-unlock:
-	mutex_unlock(&livepatch_mutex);
-}
-
-static void livepatch_goes(void)
-{
-	mutex_lock(&livepatch_mutex);
-	if (livepatch_tp) {
-		WRITE_ONCE(livepatch_enabled, NULL);
-		unregister_kprobe(&livepatch_probe);
-		tracepoint_probe_unregister(livepatch_tp, (void *)see_fix, NULL);
-		livepatch_tp = NULL;
-		/* and for those that are in livepatch_is_used() */
-		tracepoint_synchronize_unregister();
-	}
-	mutex_unlock(&livepatch_mutex);
 }
 
 static int on_modules(struct notifier_block *nb, unsigned long action, void *data)
@@ -270,10 +286,14 @@ static int on_modules(struct notifier_block *nb, unsigned long action, void *dat
 
 	if (strcmp(mod->name, LIVEPATCH))
 		return NOTIFY_DONE;
-	if (action == MODULE_STATE_LIVE)
-		livepatch_comes();
+	mutex_lock(&livepatch_mutex);
+	if (action == MODULE_STATE_COMING)
+		livepatch_comes(mod);
+	else if (action == MODULE_STATE_LIVE && !livepatch_enabled)
+		livepatch_is_there();
 	else if (action == MODULE_STATE_GOING)
-		livepatch_goes();
+		drop_livepatch();
+	mutex_unlock(&livepatch_mutex);
 	return NOTIFY_OK;
 }
 
@@ -363,7 +383,10 @@ static int __init watch_init(void)
 		ret = -EAGAIN;
 		goto kprobe;
 	}
-	livepatch_comes();
+	mutex_lock(&livepatch_mutex);
+	if (!livepatch_enabled)
+		livepatch_is_there();
+	mutex_unlock(&livepatch_mutex);
 	watch_show_init();
 	return 0;
 
@@ -371,7 +394,7 @@ kprobe:
 	unregister_kprobe(&probe);
 notifier:
 	unregister_module_notifier(&modules_nb);
-	livepatch_goes();
+	drop_livepatch();
 tracepoints:
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
@@ -389,7 +412,7 @@ static void __exit watch_exit(void)
 	/* The last word is still about what is there. */
 	watch_show_exit();
 	unregister_module_notifier(&modules_nb);
-	livepatch_goes();
+	drop_livepatch();
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
 	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);
