@@ -157,7 +157,7 @@ static int enter_migrate_pages(struct kprobe *p, struct pt_regs *regs)
 	 * A call can pass by both probes, and one within the livepatch only by the
 	 * second.  While tasks change from one to the other some go by unseen.
 	 */
-	if ((p == &livepatch_probe) != livepatch_is_used())
+	if (livepatch_is_used() ? p == &probe : p == &livepatch_probe)
 		return 0;
 
 	folios = watch_small(list, &nid);
@@ -254,10 +254,11 @@ static void livepatch_comes(struct module *mod)
 
 static void livepatch_is_there(void)
 {
-	bool (*enabled)(void) = symbol_get(partial_thp_migration_enabled);
+	bool (*enabled)(void);
 	struct tracepoint *tp;
 	int err;
 
+	enabled = symbol_get(partial_thp_migration_enabled);
 	if (!enabled)
 		return;
 	tp = __symbol_get("__tracepoint_" FIX);
