@@ -520,6 +520,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	pthp_no_balancing();
+	/* A process that begins on the other CPU may leave its page tables in use there. */
+	pthp_run_on(0);
 	/* If somebody has to go it is not who tells about it. */
 	pthp_put("/proc/self/oom_score_adj", "-1000");
 	watch_start();
