@@ -258,6 +258,8 @@ static void livepatch_is_there(void)
 	struct tracepoint *tp;
 	int err;
 
+	if (livepatch_enabled)
+		return;
 	enabled = symbol_get(partial_thp_migration_enabled);
 	if (!enabled)
 		return;
@@ -290,7 +292,7 @@ static int on_modules(struct notifier_block *nb, unsigned long action, void *dat
 	mutex_lock(&livepatch_mutex);
 	if (action == MODULE_STATE_COMING)
 		livepatch_comes(mod);
-	else if (action == MODULE_STATE_LIVE && !livepatch_enabled)
+	else if (action == MODULE_STATE_LIVE)
 		livepatch_is_there();
 	else if (action == MODULE_STATE_GOING)
 		drop_livepatch();
@@ -385,8 +387,7 @@ static int __init watch_init(void)
 		goto kprobe;
 	}
 	mutex_lock(&livepatch_mutex);
-	if (!livepatch_enabled)
-		livepatch_is_there();
+	livepatch_is_there();
 	mutex_unlock(&livepatch_mutex);
 	watch_show_init();
 	return 0;

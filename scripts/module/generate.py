@@ -302,7 +302,7 @@ class Livepatch:
 
     def check_covered(self):
         """Nothing of the kernel's own may get past the roots to what is changed."""
-        bad = []
+        bad, inlines = [], set()
 
         def covered(f, name, path):
             if (f, name) in self.roots:
@@ -329,17 +329,18 @@ class Livepatch:
                     continue
                 if self.s.stock[f].defs[n].inline and \
                    self.s.stock[f].defs[n].file != self.s.stock[f].main:
-                    # its users here are changed; those elsewhere are not
-                    elsewhere = self.s.elsewhere(n)
-                    if elsewhere and n in self.left_out:
-                        self.notes.append(f'left out: {n}: {self.left_out[n]}')
-                    elif elsewhere:
-                        bad.append(f'{n} <- {", ".join(elsewhere)}')
+                    inlines.add(n)  # its users here are changed
                     continue
                 covered(f, n, [])
                 if n in self.s.new[f].defs and n not in self.kept[f] and \
                    n not in self.left_out:
                     bad.append(f'{n}, which no root reaches')
+        for n in sorted(inlines):
+            elsewhere = self.s.elsewhere(n)
+            if elsewhere and n in self.left_out:
+                self.notes.append(f'left out: {n}: {self.left_out[n]}')
+            elif elsewhere:
+                bad.append(f'{n} <- {", ".join(elsewhere)}')
         if bad:
             raise Refused('the kernel would still run what the series changes; the roots lack:\n  ' +
                           '\n  '.join(sorted(set(bad))))

@@ -256,8 +256,7 @@ static struct lockdep_map *queue_lockdep_map(struct folio *folio)
 #endif
 }
 
-static void expect_look(struct kunit *test, struct folio *folio, bool deferred,
-			int locks)
+static void expect_look(struct kunit *test, struct folio *folio, bool deferred, int locks)
 {
 	int taken = 0;
 	struct lock_watch watch = {
