@@ -2,9 +2,16 @@
 # Sourced by what builds modules for the distribution's kernel.
 # shellcheck shell=bash disable=SC2154,SC2034 # lib.sh sets these, others use those
 
+livepatch_dir=$work/livepatch${MODULE_CONFIG:+-$MODULE_CONFIG}
+
 # The source and the distribution's packages of one version: sets distro_version,
-# distro_image and distro_kdir, and SRCVERSION if the packages decide which it is.
+# distro_image, distro_kdir and distro_release, and SRCVERSION if the packages decide which
+# it is. MODULE_CONFIG=<config>: our own build of stock in their place.
 distro_setup() {
+	if [ -n "${MODULE_CONFIG:-}" ]; then
+		own_kernel
+		return
+	fi
 	distro_version=$("$top/scripts/distro" version)
 	"$top/scripts/fetch-source" >/dev/null
 	if [ "$(cut -d' ' -f2 "$work/version")" != "$distro_version" ]; then
@@ -13,6 +20,19 @@ distro_setup() {
 	fi
 	distro_image=$("$top/scripts/distro" image)
 	distro_kdir=$("$top/scripts/distro" kdir)
+	distro_release=$(cat "$work/distro/release")
+}
+
+own_kernel() {
+	"$top/scripts/fetch-source" >/dev/null
+	distro_version=$(cut -d' ' -f2 "$work/version")
+	distro_image=$(TREE=stock CONFIG=$MODULE_CONFIG STEP='' "$top/scripts/build")
+	distro_kdir=$work/stock/.obj-$MODULE_CONFIG
+	# the symbols that modules may use
+	[ "$distro_kdir/Module.symvers" -nt "$distro_kdir/vmlinux" ] ||
+		run_logged "preparing that kernel for modules" "$logs/stock-$MODULE_CONFIG-modules.log" \
+			kmake -C "$work/stock" O="$distro_kdir" modules
+	distro_release=$(release_of "$distro_kdir")
 }
 
 # What uname -r says of the kernel that headers are of, which is not the version on every base.
@@ -22,13 +42,14 @@ release_of() {
 }
 
 # distro_make <directory of the module> [make argument...]
-# The compiler is the one that the headers name. BTF of modules wants pahole, and is
-# of no use to anybody who has not got the kernel's.
+# The compiler is the one that the distribution's headers name. BTF of modules wants
+# pahole, and is of no use to anybody who has not got the kernel's.
 distro_make() {
-	local dir=$1 cc
+	local dir=$1 cc=gcc
 	shift
 	# shellcheck disable=SC2016 # a variable of make
-	cc=$(printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -)
+	[ -n "${MODULE_CONFIG:-}" ] ||
+		cc=$(printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -)
 	command -v "${cc##* }" >/dev/null 2>&1 ||
 		die "the headers of $distro_version want ${cc##* }; install it (apt-get install ${cc##*-linux-gnu-})"
 	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT -u KDIR \
