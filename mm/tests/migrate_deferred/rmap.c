@@ -112,7 +112,7 @@ static void zapped_entry_is_noticed(struct kunit *test)
 	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
 	KUNIT_EXPECT_FALSE(test, folio_split_deferred(folio));
 	drop_unmapped(test, folio);
-	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), HPAGE_PMD_NR - 1);
 	KUNIT_EXPECT_TRUE(test, folio_split_deferred(folio));
 }
 
@@ -136,7 +136,7 @@ static void zapped_entry_is_noticed_after_copy(struct kunit *test)
 	advise(test, thp_addr(test, 0) + 5 * PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED);
 	KUNIT_EXPECT_EQ(test, migrate_folio(NULL, dst, src, MIGRATE_SYNC), 0);
 	remove_migration_ptes(src, dst, 0);
-	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(dst), HPAGE_PMD_NR - 1);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(dst), HPAGE_PMD_NR - 1);
 	KUNIT_EXPECT_TRUE(test, folio_split_deferred(dst));
 	folio_unlock(dst);
 	folio_unlock(src);
@@ -341,7 +341,7 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	front = folio_at(test, addr);
 	KUNIT_ASSERT_EQ(test, folio_order(front), HPAGE_PMD_ORDER);
 	remove_migration_ptes(folio, folio, 0);
-	if (folio_nr_pages_mapped(folio) != MISALIGNED_BY) {
+	if (folio_mapcount(folio) != MISALIGNED_BY) {
 		/* The entries left behind need a locked folio: it stays so, for good. */
 		folio_get(folio);
 		drop_unmapped(test, folio);
@@ -365,7 +365,7 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	try_to_migrate(folio, 0);
 	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
 	remove_migration_ptes(folio, folio, 0);
-	KUNIT_EXPECT_EQ(test, folio_nr_pages_mapped(folio), MISALIGNED_BY - 1);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), MISALIGNED_BY - 1);
 	drop_unmapped(test, front);
 	drop_unmapped(test, folio);
 

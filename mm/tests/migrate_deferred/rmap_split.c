@@ -96,7 +96,7 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 
 	pieces_map(piece[0], 0, NULL);
 	for (i = 0; i < nr; i++) {
-		KUNIT_EXPECT_EQ_MSG(test, folio_nr_pages_mapped(piece[i]),
+		KUNIT_EXPECT_EQ_MSG(test, folio_mapcount(piece[i]),
 				    (1 << order) - (i == hit), "piece %u", i);
 		KUNIT_EXPECT_EQ_MSG(test, folio_split_deferred(piece[i]),
 				    i == hit, "piece %u", i);
