@@ -190,11 +190,7 @@ static void nothing_to_split(struct kunit *test)
 #endif
 
 #ifdef CONFIG_MEMORY_FAILURE
-/*
- * The page allocator keeps a poisoned page out if it is freed on its own, and only
- * then.
- */
-static void poisoned_page_is_kept_out(struct kunit *test)
+static void poison(struct kunit *test, bool noted)
 {
 	struct dst dst = default_dst();
 	struct folio *folio;
@@ -205,7 +201,8 @@ static void poisoned_page_is_kept_out(struct kunit *test)
 	page = folio_page(folio, HPAGE_PMD_NR - 7);
 	isolate(test, folio, &list);
 	SetPageHWPoison(page);
-	folio_set_has_hwpoisoned(folio);
+	if (noted)
+		folio_set_has_hwpoisoned(folio);
 
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
@@ -217,6 +214,24 @@ static void poisoned_page_is_kept_out(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
 	KUNIT_EXPECT_FALSE(test, is_free_buddy_page(page));
+}
+
+/*
+ * The page allocator keeps a poisoned page out if it is freed on its own, and only
+ * then.
+ */
+static void poisoned_page_is_kept_out(struct kunit *test)
+{
+	poison(test, true);
+}
+
+/*
+ * memory_failure() gives up on a folio that is isolated, with the page marked and the
+ * folio not.
+ */
+static void poisoned_page_of_isolated_is_kept_out(struct kunit *test)
+{
+	poison(test, false);
 }
 
 #endif
@@ -319,6 +334,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(target_kills_nobody),
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poisoned_page_is_kept_out, mode_gen_params),
+	KUNIT_CASE_PARAM(poisoned_page_of_isolated_is_kept_out, mode_gen_params),
 #endif
 	{}
 };
