@@ -16,6 +16,7 @@ import subprocess
 import sys
 from btf import Btf
 from elf import Elf, SHF_EXECINSTR, SHN_UNDEF
+from frames import check_frames, read_roots
 
 BRANCH = re.compile(rb'[\xe8\xe9]|\x0f[\x80-\x8f]', re.S)
 
@@ -80,6 +81,8 @@ def check_roots(image, roots):
         n = len(image.by_name[r])
         if n != 1:
             yield f'{r} is in the image {n} times, and has to be there once'
+        elif len(image.function_at(image.by_name[r][0])) != 1:
+            yield f'{r} has the same code as another function, which would be replaced, too'
         for name in image.by_name:
             if re.fullmatch(re.escape(r) + r'\.(isra|constprop|part)\.\d+', name):
                 yield f'{r} is in the image as {name}, too: make what calls it a root'
@@ -213,13 +216,13 @@ def main():
     if len(sys.argv) < 7:
         sys.exit('usage: check.py MODULE.ko ROOTS FACTS SYMBOLS VMLINUX OBJECT...')
     path, roots, facts, symbols, vmlinux, *objects = sys.argv[1:]
-    with open(roots, encoding='ascii') as f:
-        roots = set(re.findall(r'ROOT\((\w+)\)', f.read()))
+    roots = read_roots(roots)
     facts = read_facts(facts)
     image = Image(vmlinux, symbols)
     bad = [*check_roots(image, roots), *check_inlined(objects, roots, facts['behind'])]
     if not bad:
         bad += check_calls(image, objects, roots)
+    bad += check_frames(path, roots)
     bad += check_ibt(Elf(path), image)
     types = btf_of(path)
     if not types:
