@@ -151,9 +151,8 @@ def check_calls(image, objects, roots):
         elf = Elf(path)
         # functions by section, to find who calls
         funcs = collections.defaultdict(list)
-        for s in elf.symbols:
-            if s.bits & 15 == 2 and s.shndx != SHN_UNDEF:
-                funcs[s.shndx].append((s.value, s.name))
+        for s in elf.functions():
+            funcs[s.shndx].append((s.value, s.name))
         want = collections.Counter()
         for index, off, root in branches(elf, roots):
             of = max((f for f in funcs[index] if f[0] <= off), default=(0, '?'))

@@ -71,6 +71,10 @@ class Elf:
         """The section of that name, or None."""
         return next((s for s in self.sections if s.name == name), None)
 
+    def functions(self):
+        """Symbols of the functions that are defined here."""
+        return [s for s in self.symbols if s.bits & 15 == 2 and s.shndx != SHN_UNDEF]
+
     def relocations(self):
         """(section, offset, type, symbol, addend) of what is loaded."""
         for s in self.sections:

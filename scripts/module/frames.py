@@ -12,6 +12,7 @@ MODULE is a module or an object, ROOTS is roots.h.
 import re
 import subprocess
 import sys
+from elf import Elf
 
 HEAD = re.compile(r'[0-9a-f]+ <([^>]+)>:$')
 JUMP = re.compile(r' *[0-9a-f]+:\s+j\w+\s+[0-9a-f]+ <([^>+]+)[+>]')
@@ -45,7 +46,7 @@ def jumps(path):
 
 def check_frames(path, roots):
     """Roots that are left by a jump into the module."""
-    here = functions(path)
+    here = {s.name for s in Elf(path).functions()}
     for r in sorted(roots - here):
         yield f'{r} is not in the module'
     for at, to in sorted(set(jumps(path))):
@@ -53,13 +54,6 @@ def check_frames(path, roots):
         if at in roots and (to in here or to.startswith('.text')):
             yield f'{at} jumps to {to}: a task there would not be seen when the livepatch ' \
                   'is removed; build without sibling calls and cold parts'
-
-
-def functions(path):
-    """Names of the functions of an object."""
-    text = subprocess.run(['readelf', '-sW', path], check=True, stdout=subprocess.PIPE,
-                          text=True, errors='replace').stdout
-    return set(re.findall(r' FUNC +\w+ +\w+ +\d+ ([\w.]+)$', text, re.M))
 
 
 def main():
