@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A livepatch that has nothing to do with the series: what happens to it in a test
- * is not the series' fault.  With RIVAL defined, it replaces a function that the
- * series' livepatch wants, which has to notice.
+ * is not the series' fault.  With RIVAL defined, it replaces that function, which the
+ * series' livepatch replaces or has a copy of.  That livepatch has to notice.
  */
 #include <linux/errno.h>
 #include <linux/livepatch.h>
@@ -10,13 +10,13 @@
 #include <linux/seq_file.h>
 
 #ifdef RIVAL
-static int control_move_pages(void)
+static int control_rival(void)
 {
 	return -EOPNOTSUPP;
 }
 
-#define CONTROL_NAME	"kernel_move_pages"
-#define CONTROL_FUNC	control_move_pages
+#define CONTROL_NAME	RIVAL
+#define CONTROL_FUNC	control_rival
 #else
 static int control_cmdline(struct seq_file *m, void *v)
 {

@@ -2,7 +2,8 @@
 /*
  * The frame of a livepatch that splits partially mapped THPs when they are
  * migrated.  The functions beside it are made from the series, for one kernel;
- * roots.h names those that are replaced, kernel.h says which kernel it is.
+ * roots.h names those that are replaced, copies.h what these have copies of, and
+ * kernel.h says which kernel it is.
  *
  * To enable and disable it is the livepatch core's own, in
  * /sys/kernel/livepatch/partial_thp_migration/.
@@ -86,20 +87,33 @@ static int __init check_ftrace(void)
 	return -EBUSY;
 }
 
-static bool __init is_root(const char *name)
+/* Functions of the kernel that what is replaced calls a copy of */
+static const char * const copies[] __initconst = {
+#define COPY(name) #name,
+#include "copies.h"
+#undef COPY
+	NULL
+};
+
+static bool __init is_here(const char *name)
 {
+	const char * const *copy;
 	struct klp_func *func;
 
 	for (func = funcs; func->old_name; func++) {
 		if (!strcmp(func->old_name, name))
 			return true;
 	}
+	for (copy = copies; *copy; copy++) {
+		if (!strcmp(*copy, name))
+			return true;
+	}
 	return false;
 }
 
 /*
- * The last livepatch of a function is the one that counts: this one would undo
- * what the other has fixed.
+ * The last livepatch of a function is the one that counts, and a copy knows of none:
+ * this one would undo what the other has fixed.
  */
 static int __init check_others(void)
 {
@@ -119,7 +133,7 @@ static int __init check_others(void)
 			if (obj->name)
 				continue;
 			list_for_each_entry(func, &obj->func_list, node) {
-				if (err || !is_root(func->old_name))
+				if (err || !is_here(func->old_name))
 					continue;
 				pr_err("livepatch %s replaces %s() already: disable and remove that one, or do without this one\n",
 				       other->mod->name, func->old_name);

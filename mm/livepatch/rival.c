@@ -1,3 +1,3 @@
 // SPDX-License-Identifier: GPL-2.0
-#define RIVAL
+#define RIVAL	"kernel_move_pages"
 #include "control.c"

@@ -8,7 +8,8 @@ STOCK and PATCHED hold FILE.i, preprocessed as for the kernel itself, and STOCK/
 there is one, is the source of which these are files of mm/. OUT gets FILE.c,
 preprocessed still, with the functions that ROOTS names, what of the changes they reach,
 and copies of the static functions they call. All other functions and variables become
-declarations, for the kernel has them. OUT also gets roots.h and report.
+declarations, for the kernel has them. OUT also gets roots.h, copies.h and
+report.
 
 A path by which the kernel's own code would still run what the series changes is an
 error, and so is everything that is not understood.
@@ -371,11 +372,20 @@ class Livepatch:
                     o.write(self.source(f))
         with open(f'{out}/roots.h', 'w', encoding='ascii') as o:
             o.write(''.join(f'ROOT({n})\n' for _, n in sorted(self.roots)))
+        with open(f'{out}/copies.h', 'w', encoding='ascii') as o:
+            o.write(''.join(f'COPY({n})\n' for n in sorted(self.copies())))
         with open(f'{out}/facts', 'w', encoding='ascii') as o:
             o.write(''.join(f'type {t}\n' for t in sorted(self.s.own_types)))
             o.write(''.join(f'behind {n}\n' for n in sorted(self.behind())))
         with open(f'{out}/report', 'w', encoding='ascii') as o:
             o.write(self.report())
+
+    def copies(self):
+        """Functions of the stock kernel that the module has besides the roots."""
+        return {n for f in self.s.files for n in self.kept[f]
+                if (f, n) not in self.roots and n in self.s.stock[f].defs
+                and self.s.stock[f].defs[n].kind == 'func'
+                and self.s.stock[f].defs[n].file == self.s.stock[f].main}
 
     def source(self, f):
         """<f> with what is kept."""
