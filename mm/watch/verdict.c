@@ -83,10 +83,10 @@ static void add_folios(struct line *l, u64 n)
 	add(l, "%llu huge page%s", (unsigned long long)n, n == 1 ? "" : "s");
 }
 
-/* Some are on their way when the watch begins. */
+/* Some are on their way when the watch begins, or when the livepatch comes or goes. */
 static bool blind(const struct watch_figures *f)
 {
-	return f->ended > 2 * f->calls + 4;
+	return f->ended > f->calls + div_u64(f->calls, 8) + 4;
 }
 
 static bool bad(const struct watch_figures *f)
@@ -146,9 +146,15 @@ static void add_fix(struct line *l, const struct watch_figures *f, bool fixed)
 	}
 }
 
+/* What a verdict that nothing was lost is about: an idle hour says nothing. */
+static const struct watch_figures *good_for(const struct watch_report *r)
+{
+	return r->hour.calls || bad(&r->all) ? &r->hour : &r->all;
+}
+
 static void add_good(struct line *l, const struct watch_report *r)
 {
-	const struct watch_figures *f = &r->hour;
+	const struct watch_figures *f = good_for(r);
 
 	if (!r->all.calls) {
 		add(l, "nothing was migrated in ");
@@ -195,6 +201,7 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 {
 	struct line l = { .buf = buf, .size = size };
 	const struct watch_figures *all = &r->all, *hour = &r->hour;
+	const struct watch_figures *shown = bad(hour) ? hour : good_for(r);
 
 	if (blind(hour)) {
 		add(&l, "blind: %llu of %llu migrations in ",
@@ -214,9 +221,9 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 		add_bad(&l, all);
 		add(&l, ")");
 	}
-	if (hour->not_seen_kib) {
+	if (shown->not_seen_kib) {
 		add(&l, "; at least that, as ");
-		add_size(&l, hour->not_seen_kib);
+		add_size(&l, shown->not_seen_kib);
 		add(&l, " of the lists were not looked at: see max_walk");
 	}
 	return l.len;
