@@ -10,6 +10,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/fs.h>
 #include <linux/init.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -54,6 +55,7 @@ static struct tracepoint *fix_tp;	/* of the kernel itself */
 #define LIVEPATCH	"partial_thp_migration"
 bool partial_thp_migration_enabled(void);
 static DEFINE_MUTEX(livepatch_mutex);
+static bool leaving;
 static struct tracepoint *livepatch_tp;
 static bool (*livepatch_enabled)(void);
 
@@ -290,9 +292,9 @@ static int on_modules(struct notifier_block *nb, unsigned long action, void *dat
 	if (strcmp(mod->name, LIVEPATCH))
 		return NOTIFY_DONE;
 	mutex_lock(&livepatch_mutex);
-	if (action == MODULE_STATE_COMING)
+	if (action == MODULE_STATE_COMING && !leaving)
 		livepatch_comes(mod);
-	else if (action == MODULE_STATE_LIVE)
+	else if (action == MODULE_STATE_LIVE && !leaving)
 		livepatch_is_there();
 	else if (action == MODULE_STATE_GOING)
 		drop_livepatch();
@@ -305,6 +307,16 @@ static struct notifier_block modules_nb = {
 	.notifier_call	= on_modules,
 	.priority	= 1,
 };
+
+/* The livepatch may go at the same time: until we have left it, we have to be told. */
+static void leave_livepatch(void)
+{
+	mutex_lock(&livepatch_mutex);
+	leaving = true;
+	drop_livepatch();
+	mutex_unlock(&livepatch_mutex);
+	unregister_module_notifier(&modules_nb);
+}
 
 /**
  * watch_fix_is_there - Does the kernel have the fix, or a livepatch that is enabled?
@@ -334,8 +346,27 @@ static void find_tracepoint(struct tracepoint *tp, void *data)
 		fix_tp = tp;
 }
 
-/* With kernel.ftrace_enabled=0 registering succeeds, and nothing is ever called. */
-static bool is_armed(void)
+/*
+ * With kernel.ftrace_enabled=0 registering succeeds, nothing is ever called, and ftrace
+ * is left with a function that it finds in a wrong state later: do not even try.
+ */
+static bool __init ftrace_is_off(void)
+{
+	char c = 0;
+	struct file *file = filp_open("/proc/sys/kernel/ftrace_enabled", O_RDONLY, 0);
+	loff_t pos = 0;
+
+	/* There is no such file without ftrace, and no /proc early at boot. */
+	if (IS_ERR(file))
+		return false;
+	if (kernel_read(file, &c, 1, &pos) != 1)
+		c = 0;
+	filp_close(file, NULL);
+	return c == '0';
+}
+
+/* Kprobes can be off, too. */
+static bool __init is_armed(void)
 {
 #ifdef CONFIG_X86
 	u8 opcode;
@@ -375,6 +406,11 @@ static int __init watch_init(void)
 	ret = register_module_notifier(&modules_nb);
 	if (ret)
 		goto tracepoints;
+	if (ftrace_is_off()) {
+		pr_err("the probe of " PROBED "() would not be called; set kernel.ftrace_enabled=1\n");
+		ret = -EAGAIN;
+		goto notifier;
+	}
 	ret = register_kprobe(&probe);
 	if (ret) {
 		pr_err(PROBED "() cannot be probed (%d); this needs a kernel with CONFIG_KPROBES\n",
@@ -382,7 +418,7 @@ static int __init watch_init(void)
 		goto notifier;
 	}
 	if (!is_armed()) {
-		pr_err("the probe of " PROBED "() is not called; set kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1\n");
+		pr_err("the probe of " PROBED "() is not called; set /sys/kernel/debug/kprobes/enabled to 1\n");
 		ret = -EAGAIN;
 		goto kprobe;
 	}
@@ -395,8 +431,7 @@ static int __init watch_init(void)
 kprobe:
 	unregister_kprobe(&probe);
 notifier:
-	unregister_module_notifier(&modules_nb);
-	drop_livepatch();
+	leave_livepatch();
 tracepoints:
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
@@ -413,8 +448,7 @@ static void __exit watch_exit(void)
 	unregister_kprobe(&probe);
 	/* The last word is still about what is there. */
 	watch_show_exit();
-	unregister_module_notifier(&modules_nb);
-	drop_livepatch();
+	leave_livepatch();
 	if (fix_tp)
 		tracepoint_probe_unregister(fix_tp, (void *)see_fix, NULL);
 	tracepoint_probe_unregister(result_tp, (void *)see_result, NULL);

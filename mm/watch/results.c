@@ -304,9 +304,10 @@ u64 watch_read(int nid, int reason, enum watch_count what)
 		for (r = 0; r < WATCH_REASONS; r++) {
 			if (reason >= 0 && reason != r)
 				continue;
+			/* That first, as a reset can come in between. */
+			sum -= smp_load_acquire(&zero[n]->v[r][what]);
 			for_each_possible_cpu(cpu)
 				sum += per_cpu_ptr(counts[n], cpu)->v[r][what];
-			sum -= zero[n]->v[r][what];
 		}
 	}
 	return sum;
@@ -349,12 +350,13 @@ void watch_reset(void)
 
 	mutex_lock(&show_lock);
 	for_each_node_state(n, N_POSSIBLE) {
-		memset(zero[n], 0, sizeof(*zero[n]));
-		for_each_possible_cpu(cpu) {
-			for (r = 0; r < WATCH_REASONS; r++) {
-				for (what = 0; what < WATCH_NR; what++)
-					zero[n]->v[r][what] +=
-						per_cpu_ptr(counts[n], cpu)->v[r][what];
+		for (r = 0; r < WATCH_REASONS; r++) {
+			for (what = 0; what < WATCH_NR; what++) {
+				u64 sum = 0;
+
+				for_each_possible_cpu(cpu)
+					sum += per_cpu_ptr(counts[n], cpu)->v[r][what];
+				smp_store_release(&zero[n]->v[r][what], sum);
 			}
 		}
 	}
@@ -445,7 +447,6 @@ int watch_report(struct watch_report *report)
 void watch_show_recent(struct seq_file *m)
 {
 	unsigned long n, end;
-	u64 now = ktime_get_boottime_seconds();
 	const unsigned int kib = PAGE_SIZE >> 10;
 	struct watch_event e;
 
@@ -458,7 +459,8 @@ void watch_show_recent(struct seq_file *m)
 		raw_spin_lock_irq(&events_lock);
 		e = events[n % ring];
 		raw_spin_unlock_irq(&events_lock);
-		seq_printf(m, "%llu %d %s %s ", now - e.secs, e.pid, e.comm,
+		seq_printf(m, "%llu %d %s %s ",
+			   ktime_get_boottime_seconds() - e.secs, e.pid, e.comm,
 			   watch_reason_names[e.reason]);
 		if (e.seen.nid == NUMA_NO_NODE)
 			seq_puts(m, "several");

@@ -52,37 +52,39 @@ verdict() {
 		if (f[p ".keep_kib"]) s = s "kept up to " size(f[p ".keep_kib"]) " in large folios"
 		return s
 	}
-	function good(	s) {
+	function good_for() { return f["hour.calls"] || bad("all") ? "hour" : "all" }
+	function good(p,	s) {
 		if (!f["all.calls"])
 			return "nothing was migrated in " period(f["all.secs"]) ": nothing to judge yet"
-		s = "nothing lost in " period(f["hour.secs"])
+		s = "nothing lost in " period(f[p ".secs"])
 		if (f["fixed"])
 			return s ", the fix is there" \
-				(f["hour.given_kib"] ? " and gave back " size(f["hour.given_kib"]) : "")
+				(f[p ".given_kib"] ? " and gave back " size(f[p ".given_kib"]) : "")
 		if (bad("all")) return s ", but " what("all") fix("all", 0)
 		if (f["all.failed"])
 			return s "; times that a partially mapped huge page could not be migrated: " f["all.failed"]
-		return s ", you do not need this: " size(f["hour.seen_kib"]) " migrated, and " \
-			(f["hour.queued"] ? "for what was partially mapped the fix would do no better" : \
+		return s ", you do not need this: " size(f[p ".seen_kib"]) " migrated, and " \
+			(f[p ".queued"] ? "for what was partially mapped the fix would do no better" : \
 			 "no huge page of it was partially mapped")
 	}
 	BEGIN { split("KiB MiB GiB TiB", unit) }
 	/^#/ || !NF { next }
 	{ key = $1; sub(/^[^ ]* /, ""); f[key] = $0 ~ /^[0-9]+$/ ? $0 + 0 : $0 }
 	END {
-		if (f["hour.ended"] > 2 * f["hour.calls"] + 4)
+		if (f["hour.ended"] > f["hour.calls"] + int(f["hour.calls"] / 8) + 4)
 			line = "blind: " (f["hour.ended"] - f["hour.calls"]) " of " f["hour.ended"] \
 				" migrations in " period(f["hour.secs"]) " went by unseen; set " \
 				"kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1"
 		else if (bad("hour"))
 			line = what("hour") fix("hour", f["fixed"])
 		else
-			line = good()
+			line = good(good_for())
 		if (bad("hour") && f["all.secs"] > f["hour.secs"] &&
 		    (f["all.lost_kib"] > f["hour.lost_kib"] || f["all.keep_kib"] > f["hour.keep_kib"]))
 			line = line " (" what("all") ")"
-		if (f["hour.not_seen_kib"])
-			line = line "; at least that, as " size(f["hour.not_seen_kib"]) \
+		p = bad("hour") ? "hour" : good_for()
+		if (f[p ".not_seen_kib"])
+			line = line "; at least that, as " size(f[p ".not_seen_kib"]) \
 				" of the lists were not looked at: see max_walk"
 		print line
 	}'
@@ -100,7 +102,9 @@ esac
 [ -w $t/dynamic_events ] || die "no $t/dynamic_events to write to; be root, and mount -t tracefs tracefs /sys/kernel/tracing"
 grep -q large_folio_split $t/events/migrate/mm_migrate_pages/format 2>/dev/null ||
 	die "this kernel does not say what it splits for a migration; use the module (make watch)"
-[ ! -e $i ] || die "watch.sh runs already; if not, rmdir $i"
+[ ! -e $i ] || die "watch.sh runs already; if not: rmdir $i; echo -:$name/split >>$t/dynamic_events"
+[ "$(cat /proc/sys/kernel/ftrace_enabled 2>/dev/null)" != 0 ] ||
+	die "the function probe would not be called; set kernel.ftrace_enabled=1"
 fixed=
 [ ! -e $t/events/migrate/mm_migrate_split_deferred ] || fixed=1
 # the livepatch has the event as long as it is loaded
@@ -108,18 +112,24 @@ fixed=
 	[ "$(cat /sys/kernel/livepatch/partial_thp_migration/enabled 2>/dev/null)" = 1 ] || fixed=
 
 end() {
-	trap - EXIT INT TERM
+	trap - EXIT HUP INT TERM
 	{ echo 0 >$i/events/enable; rmdir $i; echo "-:$name/split" >>$t/dynamic_events; } 2>/dev/null
 }
 trap end EXIT
-trap exit INT TERM
+trap exit HUP INT TERM
+# Whole huge pages are split, too, if there is no room for them, as with the fix.  Those
+# that wait to be split are marked, by PG_reclaim of their second page in 6.12.
+case $(uname -r) in
+6.12.*) marked=' && marks & 65536' ;;
+*) marked= ;;
+esac
 # TTU_RMAP_LOCKED and TTU_SYNC: only splits ask for both
-echo "f:$name/split try_to_migrate nr=folio->_nr_pages_mapped.counter pages=folio->_folio_nr_pages flags=flags" \
+echo "f:$name/split try_to_migrate nr=folio->_nr_pages_mapped.counter pages=folio->_folio_nr_pages marks=folio->_flags_1 flags=flags" \
 	>>$t/dynamic_events 2>/dev/null ||
 	die "this kernel cannot probe functions by the names of their arguments (CONFIG_FPROBE_EVENTS, CONFIG_PROBE_EVENTS_BTF_ARGS); use the module (make watch)"
 mkdir $i || die "cannot make $i"
 m=$i/events/migrate/mm_migrate_pages
-echo 'flags & 128 && flags & 16 && pages > 1' >$i/events/$name/split/filter &&
+echo "flags & 128 && flags & 16 && pages > 1$marked" >$i/events/$name/split/filter &&
 	echo 'large_folio_split > 0' >$m/filter &&
 	echo 'hist:keys=reason:vals=succeeded,failed' >$m/trigger &&
 	echo 1 >$i/events/$name/split/enable && echo 1 >$m/enable && ready=1
