@@ -42,11 +42,6 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr))
 		whole = false;
 
-#ifdef HAVE_SPLIT_BY_STEPS
-	/* What is compared with zeroes, in each piece, while a page table is locked */
-	if (!nr_data && zeroes && nr > 32)
-		fits = false;
-#endif
 	__set_bit(start, plan->wanted);
 	if (fits && whole)
 		bitmap_set(plan->stay, start, nr);

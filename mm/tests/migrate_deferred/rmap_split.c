@@ -60,20 +60,9 @@ static void pieces_map(struct folio *first, int flags,
 		       const struct folio_split_plan *plan)
 {
 	struct anon_vma *anon_vma = folio_anon_vma(first);
-#ifdef HAVE_SPLIT_BY_STEPS
-	unsigned long i;
-#endif
 
 	anon_vma_lock_write(anon_vma);
-#ifdef HAVE_SPLIT_BY_STEPS
-	for (i = 0; i < HPAGE_PMD_NR; i += folio_nr_pages(first)) {
-		struct folio *piece = page_folio(&first->page + i);
-
-		remove_migration_ptes(piece, piece, TTU_RMAP_LOCKED | flags);
-	}
-#else
 	remove_migration_ptes_split(first, HPAGE_PMD_NR, flags, plan);
-#endif
 	anon_vma_unlock_write(anon_vma);
 }
 
