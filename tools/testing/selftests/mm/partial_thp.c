@@ -238,13 +238,23 @@ bool pthp_two_nodes(int *a, int *b)
 	return true;
 }
 
-int pthp_mbind(void *addr, size_t len, int node, int flags)
+static int mbind_mode(void *addr, size_t len, int mode, int node, int flags)
 {
 	unsigned long mask[PTHP_MASK_LONGS];
 
 	pthp_mask(mask, node);
-	return syscall(__NR_mbind, addr, len, MPOL_BIND, mask,
-		       PTHP_MAX_NODES + 1, flags) ? -errno : 0;
+	return syscall(__NR_mbind, addr, len, mode, mask, PTHP_MAX_NODES + 1, flags) ?
+	       -errno : 0;
+}
+
+int pthp_mbind(void *addr, size_t len, int node, int flags)
+{
+	return mbind_mode(addr, len, MPOL_BIND, node, flags);
+}
+
+int pthp_mbind_preferred(void *addr, size_t len, int node, int flags)
+{
+	return mbind_mode(addr, len, MPOL_PREFERRED, node, flags);
 }
 
 int pthp_prefer_node(int node)

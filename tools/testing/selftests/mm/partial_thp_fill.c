@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+/* migrate_partial_thp_target: processes that fill a node with memory of their own. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "../kselftest.h"
+#include "partial_thp.h"
+
+static int node_of(void *addr)
+{
+	int node = -1;
+
+	if (syscall(__NR_get_mempolicy, &node, NULL, 0, addr,
+		    MPOL_F_NODE | MPOL_F_ADDR))
+		return -1;
+	return node;
+}
+
+/*
+ * Touch memory from @at on in steps of @step bytes until @misses of them in a row are not
+ * on @node.  Return where that is.
+ */
+static char *fill(char *at, const char *end, size_t step, int node, int misses)
+{
+	int missed = 0;
+	size_t i;
+
+	for (; at + step <= end && missed < misses; at += step) {
+		for (i = 0; i < step; i += psize())
+			at[i] = 1;
+		missed = node_of(at) == node ? 0 : missed + 1;
+	}
+	return at;
+}
+
+/*
+ * Map a 1/@share of what @node has, and some more, for THPs.  The policy only prefers the
+ * node: when it is full memory comes from elsewhere, and nobody has to be killed.
+ */
+static char *map_for_node(int node, unsigned int share, char **end)
+{
+	size_t pmd = read_pmd_pagesize(), len;
+	char *mem;
+
+	len = pthp_node_pages(node) * psize() / share;
+	if (!len || pthp_prefer_node(node))
+		return NULL;
+	len = (len + 2 * pmd) & ~(pmd - 1);
+	mem = mmap(NULL, len + pmd, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+	*end = mem + len + pmd;
+	mem = (char *)(((uintptr_t)mem + pmd - 1) & ~(pmd - 1));
+	return madvise(mem, *end - mem, MADV_HUGEPAGE) ? NULL : mem;
+}
+
+/*
+ * Fill @node.  With @step, give every other block of that size back, and lock the rest so
+ * that compaction leaves it where it is.
+ */
+bool pthp_fill_node(int node, size_t step)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	char *mem, *at, *end;
+
+	mem = map_for_node(node, 1, &end);
+	if (fd < 0 || !mem)
+		return false;
+	if (!step) {
+		size_t pmd = read_pmd_pagesize();
+
+		at = fill(mem, end, pmd, node, 1);
+		return !madvise(at, end - at, MADV_NOHUGEPAGE) &&
+		       fill(at, end, psize(), node, 512) < end;
+	}
+	if (mlock2(mem, end - mem, MLOCK_ONFAULT))
+		return false;
+	end = fill(mem, end, step, node, 64);
+	for (at = mem; at < end; at += step) {
+		unsigned long pfn = pagemap_get_pfn(fd, at);
+
+		if (pfn / (step / psize()) % 2 && node_of(at) == node &&
+		    madvise(at, step, MADV_DONTNEED_LOCKED))
+			return false;
+	}
+	return true;
+}
+
+/* Take a 1/@share of what @node has. */
+bool pthp_fill_share(int node, unsigned int share)
+{
+	char *mem, *end;
+
+	mem = map_for_node(node, share, &end);
+	if (!mem)
+		return false;
+	fill(mem, end, read_pmd_pagesize(), node, 1);
+	return true;
+}
