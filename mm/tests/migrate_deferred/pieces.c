@@ -255,6 +255,7 @@ DEFINE_PROBE(mm_page_alloc)
 
 /*
  * There are smaller targets than one of order 2 or 3: nobody is to be killed for it.
+ * What may not have smaller ones, as it is not anonymous, is asked for as hard as before.
  * Callers who say how hard to try are asked no less.
  *
  * Needs: mm/migrate: do not kill for a target of order 2 or 3
@@ -264,14 +265,16 @@ static void target_kills_nobody(struct kunit *test)
 	static const struct {
 		unsigned int order;
 		gfp_t gfp;
-		bool noretry;
+		gfp_t effort;
+		bool file;
 	} wanted[] = {
-		{ 0, GFP_USER | __GFP_NOWARN, false },
-		{ 2, GFP_USER | __GFP_NOWARN, true },
-		{ 3, GFP_USER | __GFP_NOWARN, true },
-		{ 2, GFP_USER | __GFP_RETRY_MAYFAIL, false },
-		{ 2, GFP_USER | __GFP_THISNODE, false },
-		{ 4, GFP_USER | __GFP_NOWARN, false },
+		{ 0, GFP_USER | __GFP_NOWARN, 0 },
+		{ 2, GFP_USER | __GFP_NOWARN, __GFP_NORETRY },
+		{ 3, GFP_USER | __GFP_NOWARN, __GFP_NORETRY },
+		{ 2, GFP_USER | __GFP_NOWARN, __GFP_RETRY_MAYFAIL, .file = true },
+		{ 2, GFP_USER | __GFP_RETRY_MAYFAIL, __GFP_RETRY_MAYFAIL },
+		{ 2, GFP_USER | __GFP_THISNODE, 0 },
+		{ 4, GFP_USER | __GFP_NOWARN, 0 },
 	};
 	struct migration_target_control mtc = { .nid = 0 };
 	struct folio *src, *target;
@@ -281,10 +284,18 @@ static void target_kills_nobody(struct kunit *test)
 	asked = kunit_kzalloc(test, sizeof(*asked), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, asked);
 	asked->task = current;
+	thp_make_split(test, 0, 0);
+	for (i = 1; i < MAX_THPS; i++)
+		thp_make_split(test, i, i + 1);
 	hold_mm_page_alloc(test, asked);
 	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
-		src = folio_alloc(GFP_KERNEL, wanted[i].order);
-		KUNIT_ASSERT_NOT_NULL(test, src);
+		if (wanted[i].file) {
+			src = folio_alloc(GFP_KERNEL, wanted[i].order);
+			KUNIT_ASSERT_NOT_NULL(test, src);
+		} else {
+			src = folio_at(test, thp_addr(test, max(wanted[i].order, 1u) - 1));
+			folio_get(src);
+		}
 		asked->order = wanted[i].order;
 		asked->gfp = 0;
 		mtc.gfp_mask = wanted[i].gfp;
@@ -293,8 +304,9 @@ static void target_kills_nobody(struct kunit *test)
 		KUNIT_ASSERT_NOT_NULL(test, target);
 		folio_put(target);
 		KUNIT_EXPECT_NE_MSG(test, (__force u32)asked->gfp, 0, "case %d", i);
-		KUNIT_EXPECT_EQ_MSG(test, !!(asked->gfp & __GFP_NORETRY),
-				    wanted[i].noretry, "case %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, (__force u32)(asked->gfp & (__GFP_NORETRY |
+								      __GFP_RETRY_MAYFAIL)),
+				    (__force u32)wanted[i].effort, "case %d", i);
 	}
 	drop_mm_page_alloc(test, asked);
 }
