@@ -91,6 +91,32 @@ static void smaller_destinations(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * Callers that bring few folios at a time do not go through all sizes for each of them.
+ *
+ * Needs: mm/migrate: split pieces further if there are no
+ */
+static void few_take_single_pages(struct kunit *test)
+{
+	static const enum migrate_reason reasons[] = {
+		MR_COMPACTION, MR_NUMA_MISPLACED, MR_CONTIG_RANGE, MR_DEMOTION,
+	};
+	struct dst dst;
+	LIST_HEAD(list);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(reasons); i++) {
+		dst = default_dst();
+		dst.reason = reasons[i];
+		dst.max_order = 4;
+		isolate(test, thp_make_partial(test, i, shape_half), &list);
+		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+		KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+		KUNIT_EXPECT_EQ(test, dst.nr_calls, 1 + HPAGE_PMD_NR / 2);
+		expect_moved_in(test, i, shape_half, &dst, 0);
+	}
+}
+
 /* Page 200 has errors, and page 1, in the head's piece, if @head_poisoned. */
 static void split_to_order_4(struct kunit *test, int thp, bool head_poisoned)
 {
@@ -340,6 +366,7 @@ static void no_destination_for_a_page(struct kunit *test)
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
+	KUNIT_CASE_PARAM(few_take_single_pages, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE_PARAM(no_destination_for_a_page, mode_gen_params),
 	KUNIT_CASE(nothing_to_split),
