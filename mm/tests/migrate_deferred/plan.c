@@ -37,7 +37,7 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 		else
 			zeroes++;
 		if (i > start && test_bit(i, plan->border))
-			whole = false;
+			fits = false;
 	}
 	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr))
 		whole = false;
