@@ -306,6 +306,31 @@ TEST_F(partial_thp_edges, border_policy)
 	}
 }
 
+#ifndef HAVE_MBIND_FOLIO
+/*
+ * mbind(2) of the second quarter of each THP brings the first along, to where the policy
+ * of its own VMA says, which is in front of those that the call is about.  Stock: all
+ * of the THP goes where the second quarter is bound to.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
+ */
+TEST_F(partial_thp_edges, border_policy_in_front)
+{
+	struct env *env = &self->env;
+	unsigned int quarter = 1u << env->order >> 2;
+
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
+	EXPECT_EQ(0, each_thp(env, bind_slice, 0, quarter, env->src));
+	/* What has no policy of its own would go there. */
+	ASSERT_EQ(0, pthp_prefer_node(env->dst));
+	EXPECT_EQ(0, each_thp(env, move_slice, quarter, quarter, env->dst));
+	EXPECT_EQ(env->r.nr_mapped / 2, pthp_on_node(&env->r, env->dst));
+	EXPECT_TRUE(pthp_intact(&env->r));
+}
+#endif
+
 /*
  * The first half of each THP stays mapped.  @make, run by a child with @in_child, puts a
  * border behind the first quarter: no piece lies across that.
