@@ -305,8 +305,8 @@ TEST_F(partial_thp_edges, border_policy)
 		EXPECT_TRUE(pthp_intact(r));
 	}
 }
-
 #ifndef HAVE_MBIND_FOLIO
+
 /*
  * mbind(2) of the second quarter of each THP brings the first along, to where the policy
  * of its own VMA says, which is in front of those that the call is about.  Stock: all
