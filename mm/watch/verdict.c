@@ -152,10 +152,9 @@ static const struct watch_figures *good_for(const struct watch_report *r)
 	return r->hour.calls || bad(&r->all) ? &r->hour : &r->all;
 }
 
-static void add_good(struct line *l, const struct watch_report *r)
+static void add_good(struct line *l, const struct watch_report *r,
+		     const struct watch_figures *f)
 {
-	const struct watch_figures *f = good_for(r);
-
 	if (!r->all.calls) {
 		add(l, "nothing was migrated in ");
 		add_period(l, &r->all);
@@ -213,7 +212,7 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 		add_bad(&l, hour);
 		add_fix(&l, hour, r->fixed);
 	} else {
-		add_good(&l, r);
+		add_good(&l, r, shown);
 	}
 	if (bad(hour) && all->secs > hour->secs &&
 	    (all->lost_kib > hour->lost_kib || all->keep_kib > hour->keep_kib)) {

@@ -71,6 +71,7 @@ verdict() {
 	/^#/ || !NF { next }
 	{ key = $1; sub(/^[^ ]* /, ""); f[key] = $0 ~ /^[0-9]+$/ ? $0 + 0 : $0 }
 	END {
+		p = bad("hour") ? "hour" : good_for()
 		if (f["hour.ended"] > f["hour.calls"] + int(f["hour.calls"] / 8) + 4)
 			line = "blind: " (f["hour.ended"] - f["hour.calls"]) " of " f["hour.ended"] \
 				" migrations in " period(f["hour.secs"]) " went by unseen; set " \
@@ -78,11 +79,10 @@ verdict() {
 		else if (bad("hour"))
 			line = what("hour") fix("hour", f["fixed"])
 		else
-			line = good(good_for())
+			line = good(p)
 		if (bad("hour") && f["all.secs"] > f["hour.secs"] &&
 		    (f["all.lost_kib"] > f["hour.lost_kib"] || f["all.keep_kib"] > f["hour.keep_kib"]))
 			line = line " (" what("all") ")"
-		p = bad("hour") ? "hour" : good_for()
 		if (f[p ".not_seen_kib"])
 			line = line "; at least that, as " size(f[p ".not_seen_kib"]) \
 				" of the lists were not looked at: see max_walk"
