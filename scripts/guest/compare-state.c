@@ -339,16 +339,6 @@ void remove_cgroup(void)
 
 /* ---- a node without memory ---- */
 
-/* The node of the page at @addr, or an error */
-static int node_of(void *addr)
-{
-	int node = -1;
-
-	if (syscall(__NR_move_pages, 0, 1, &addr, NULL, &node, 0))
-		return -1;
-	return node;
-}
-
 /*
  * Until what is left is not given to the likes of it, in any size.  With @holes,
  * single pages are free then, and the others are locked, so that compaction lets
@@ -377,11 +367,11 @@ static void fill_node(int node, bool holes)
 	do {
 		*at = 1;
 		at += step;
-	} while (node_of(at - step) == node);
+	} while (pthp_node_of(at - step) == node);
 	madvise(at, mem + len - at, MADV_NOHUGEPAGE);
 	while (missed < 1024) {
 		*at = 1;
-		missed = node_of(at) == node ? 0 : missed + 1;
+		missed = pthp_node_of(at) == node ? 0 : missed + 1;
 		at += psize();
 	}
 	for (i = 0; holes && i < NR_HOLES; i++)

@@ -477,16 +477,6 @@ static void touch(const char *mem, size_t len)
 		asm volatile("" : : "r" (mem[i]));
 }
 
-/* On which node is the page?  Negative if on none. */
-static int node_of(void *addr)
-{
-	int status = -1;
-
-	if (syscall(__NR_move_pages, 0, 1, &addr, NULL, &status, 0))
-		return -errno;
-	return status;
-}
-
 /* The child maps what we map, and moves it if it is to, as a user. */
 static int other(char *mem, size_t len, int fd, int node, int ready, int go)
 {
@@ -536,7 +526,7 @@ TEST_F(partial_thp_cost, shared_without_first)
 	ASSERT_EQ(mem, mmap(mem, len, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, fd, psize()));
 	touch(mem, len);
-	src = node_of(mem);
+	src = pthp_node_of(mem);
 	ASSERT_LE(0, src);
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, pipe(go));
@@ -549,14 +539,14 @@ TEST_F(partial_thp_cost, shared_without_first)
 	ASSERT_EQ(1, write(go[1], "m", 1));
 	EXPECT_LT(0, wait(&status));
 	EXPECT_EQ(0, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-	EXPECT_EQ(src, node_of(mem));
+	EXPECT_EQ(src, pthp_node_of(mem));
 	ASSERT_EQ(1, write(go[1], "x", 1));
 	EXPECT_LT(0, wait(&status));
 
 	/* Nobody else maps it any more: it is ours to move. */
 	EXPECT_EQ(0, pthp_mbind(mem, len, src == env->dst ? env->src : env->dst,
 				MPOL_MF_MOVE));
-	EXPECT_NE(src, node_of(mem));
+	EXPECT_NE(src, pthp_node_of(mem));
 	EXPECT_EQ(1, *mem);
 	munmap(mem, len);
 	close(fd);

@@ -257,6 +257,16 @@ int pthp_mbind_preferred(void *addr, size_t len, int node, int flags)
 	return mbind_mode(addr, len, MPOL_PREFERRED, node, flags);
 }
 
+/* On which node is the page at @addr?  Negative if on none. */
+int pthp_node_of(void *addr)
+{
+	int node = -1;
+
+	if (syscall(__NR_move_pages, 0, 1, &addr, NULL, &node, 0))
+		return -errno;
+	return node;
+}
+
 int pthp_prefer_node(int node)
 {
 	unsigned long mask[PTHP_MASK_LONGS];

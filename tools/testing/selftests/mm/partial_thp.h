@@ -164,6 +164,7 @@ int pthp_nodes(int *nodes, int max);
 bool pthp_two_nodes(int *a, int *b);
 int pthp_mbind(void *addr, size_t len, int node, int flags);
 int pthp_mbind_preferred(void *addr, size_t len, int node, int flags);
+int pthp_node_of(void *addr);
 int pthp_prefer_node(int node);
 bool pthp_fill_node(int node, size_t step);
 bool pthp_fill_share(int node, unsigned int share);

@@ -7,16 +7,6 @@
 #include "../kselftest.h"
 #include "partial_thp.h"
 
-static int node_of(void *addr)
-{
-	int node = -1;
-
-	if (syscall(__NR_get_mempolicy, &node, NULL, 0, addr,
-		    MPOL_F_NODE | MPOL_F_ADDR))
-		return -1;
-	return node;
-}
-
 /*
  * Touch memory from @at on in steps of @step bytes until @misses of them in a row are not
  * on @node.  Return where that is.
@@ -29,7 +19,7 @@ static char *fill(char *at, const char *end, size_t step, int node, int misses)
 	for (; at + step <= end && missed < misses; at += step) {
 		for (i = 0; i < step; i += psize())
 			at[i] = 1;
-		missed = node_of(at) == node ? 0 : missed + 1;
+		missed = pthp_node_of(at) == node ? 0 : missed + 1;
 	}
 	return at;
 }
@@ -81,7 +71,7 @@ bool pthp_fill_node(int node, size_t step)
 	for (at = mem; at < end; at += step) {
 		unsigned long pfn = pagemap_get_pfn(fd, at);
 
-		if (pfn / (step / psize()) % 2 && node_of(at) == node &&
+		if (pfn / (step / psize()) % 2 && pthp_node_of(at) == node &&
 		    madvise(at, step, MADV_DONTNEED_LOCKED))
 			return false;
 	}
