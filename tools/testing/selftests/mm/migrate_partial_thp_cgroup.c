@@ -164,6 +164,7 @@ TEST_F(partial_thp_cgroup, moved_charge)
 		pthp_put(path, "0");
 		EXPECT_EQ(0, rmdir(v1_file(path, sizeof(path), dir, group, "")));
 	}
+	EXPECT_TRUE(pthp_drop_cgroups(v1_file(path, sizeof(path), dir, group, "")));
 	/* umount(2) gives the controller back, but not if there are cgroups left. */
 	for (tries = 0; v1_cgroups() > nr && tries < 3000; tries++)
 		usleep(20000);

@@ -252,8 +252,8 @@ FIXTURE_TEARDOWN(partial_thp_stress)
 		}
 	}
 	swap_teardown(self);
-	for (i = 0; *world->cgroup && i < 3; i++)
-		rmdir(cgroup_file(path, sizeof(path), 1 - (int)i, ""));
+	for (i = 0; *world->cgroup && i < 4; i++)
+		rmdir(cgroup_file(path, sizeof(path), 2 - (int)i, ""));
 	pthp_restore();
 	munmap(world, sizeof(*world));
 }
@@ -346,6 +346,7 @@ static void expect_cgroups_gone(struct __test_metadata *_metadata)
 			TH_LOG("%s: %s", path, strerror(errno));
 		}
 	}
+	EXPECT_TRUE(pthp_drop_cgroups(cgroup_file(path, sizeof(path), i, "")));
 	i = 0;
 	do {
 		settle();

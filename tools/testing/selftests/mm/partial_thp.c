@@ -8,13 +8,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "partial_thp.h"
@@ -188,6 +191,45 @@ bool pthp_shrink(void)
 {
 	/* 4: it does not write to the console from now on */
 	return pthp_put(PTHP_DROP_CACHES, "4") && pthp_put(PTHP_DROP_CACHES, "2");
+}
+
+/*
+ * Have each CPU let go of cgroups that were removed.  It keeps the one that it charged
+ * last, and the removal has only those CPUs let go that have charged in advance.  They
+ * have, for @dir: a cgroup that is made for this, and removed.
+ */
+bool pthp_drop_cgroups(const char *dir)
+{
+	char path[128];
+	cpu_set_t set;
+	int cpu, status;
+	pid_t pid;
+	char *mem;
+
+	mem = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED || mkdir(dir, 0755))
+		return false;
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+	pid = fork();
+	if (!pid) {
+		if (!pthp_put(path, "0"))
+			_exit(1);
+		for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+			CPU_ZERO(&set);
+			CPU_SET(cpu, &set);
+			if (sched_setaffinity(0, sizeof(set), &set))
+				continue;
+			if (madvise(mem, psize(), MADV_DONTNEED))
+				_exit(1);
+			*mem = 1;
+		}
+		_exit(0);
+	}
+	munmap(mem, psize());
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		status = -1;
+	return !rmdir(dir) && !status;
 }
 
 /* ---- nodes ---- */

@@ -141,6 +141,7 @@ void pthp_restore(void);
 void pthp_no_balancing(void);
 void pthp_order_knob(char *path, size_t size, unsigned int order);
 bool pthp_shrink(void);
+bool pthp_drop_cgroups(const char *dir);
 
 /* What mkswap(8) does to a device of @bytes that is full of zeroes */
 static inline bool pthp_make_swap(const char *path, unsigned long bytes)
