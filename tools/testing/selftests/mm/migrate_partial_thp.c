@@ -457,60 +457,17 @@ FIXTURE_VARIANT(partial_thp_shape)
 	enum pthp_shape shape;
 };
 
-FIXTURE_VARIANT_ADD(partial_thp_shape, all)
-{
-	.shape = PTHP_ALL,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, first_half)
-{
-	.shape = PTHP_FIRST_HALF,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, last_half)
-{
-	.shape = PTHP_LAST_HALF,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, three_quarters)
-{
-	.shape = PTHP_THREE_QUARTERS,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, cb64k)
-{
-	.shape = PTHP_CB64K,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, cb16k)
-{
-	.shape = PTHP_CB16K,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, alternate)
-{
-	.shape = PTHP_ALTERNATE,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, all_but_one)
-{
-	.shape = PTHP_ALL_BUT_ONE,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, one_page)
-{
-	.shape = PTHP_ONE_PAGE,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, ragged)
-{
-	.shape = PTHP_RAGGED,
-};
-
-FIXTURE_VARIANT_ADD(partial_thp_shape, random)
-{
-	.shape = PTHP_RANDOM,
-};
+FIXTURE_VARIANT_ADD(partial_thp_shape, all) { .shape = PTHP_ALL };
+FIXTURE_VARIANT_ADD(partial_thp_shape, first_half) { .shape = PTHP_FIRST_HALF };
+FIXTURE_VARIANT_ADD(partial_thp_shape, last_half) { .shape = PTHP_LAST_HALF };
+FIXTURE_VARIANT_ADD(partial_thp_shape, three_quarters) { .shape = PTHP_THREE_QUARTERS };
+FIXTURE_VARIANT_ADD(partial_thp_shape, cb64k) { .shape = PTHP_CB64K };
+FIXTURE_VARIANT_ADD(partial_thp_shape, cb16k) { .shape = PTHP_CB16K };
+FIXTURE_VARIANT_ADD(partial_thp_shape, alternate) { .shape = PTHP_ALTERNATE };
+FIXTURE_VARIANT_ADD(partial_thp_shape, all_but_one) { .shape = PTHP_ALL_BUT_ONE };
+FIXTURE_VARIANT_ADD(partial_thp_shape, one_page) { .shape = PTHP_ONE_PAGE };
+FIXTURE_VARIANT_ADD(partial_thp_shape, ragged) { .shape = PTHP_RAGGED };
+FIXTURE_VARIANT_ADD(partial_thp_shape, random) { .shape = PTHP_RANDOM };
 
 FIXTURE_SETUP(partial_thp_shape)
 {

@@ -74,23 +74,29 @@ TEST_F(partial_thp_edges, zero_sparse)
 	EXPECT_GE(2 * data + 1024, rss);
 }
 
+/* Only the first quarter of each THP stays mapped, and its first @nr_data pages are data. */
+static void migrate_quarter(struct __test_metadata *_metadata, struct env *env,
+			    unsigned int quarter, unsigned int nr_data)
+{
+	if (!build(_metadata, env))
+		return;
+	ASSERT_EQ(0, each_thp(env, zero, nr_data, quarter - nr_data, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter, MADV_DONTNEED));
+	EXPECT_EQ(0, migrate(env));
+	expect_planned(_metadata, env);
+	expect_pages(_metadata, env, env->dst);
+}
+
 /*
  * A quarter of a THP stays mapped, and exactly half of it is data: it stays in one
  * piece.  Stock: all pieces are of order 0.
  */
 TEST_F(partial_thp_edges, zero_half_stays)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
+	unsigned int quarter = 1u << self->env.order >> 2;
 
 	requires(return, replaces_zeroes, NO_ZEROES);
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, zero, quarter / 2, quarter / 2, 0));
-	ASSERT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter, MADV_DONTNEED));
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
+	migrate_quarter(_metadata, &self->env, quarter, quarter / 2);
 }
 
 /*
@@ -99,17 +105,10 @@ TEST_F(partial_thp_edges, zero_half_stays)
  */
 TEST_F(partial_thp_edges, zero_less_than_half_splits)
 {
-	struct env *env = &self->env;
-	unsigned int quarter = 1u << env->order >> 2;
+	unsigned int quarter = 1u << self->env.order >> 2;
 
 	requires(return, replaces_zeroes, NO_ZEROES);
-	if (!build(_metadata, env))
-		return;
-	ASSERT_EQ(0, each_thp(env, zero, quarter / 2 - 1, quarter / 2 + 1, 0));
-	ASSERT_EQ(0, each_thp(env, unmap, quarter, 3 * quarter, MADV_DONTNEED));
-	EXPECT_EQ(0, migrate(env));
-	expect_planned(_metadata, env);
-	expect_pages(_metadata, env, env->dst);
+	migrate_quarter(_metadata, &self->env, quarter, quarter / 2 - 1);
 }
 
 /*

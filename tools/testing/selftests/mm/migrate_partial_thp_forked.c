@@ -230,7 +230,7 @@ TEST_F(forked_thp, moved_gives_back)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	unmap_all(_metadata, r);
-	pthp_shrink();
+	ASSERT_TRUE(pthp_shrink());
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -245,7 +245,7 @@ TEST_F(forked_thp, failed_gives_back)
 	if (!build_forked(_metadata, env, &self->child, UNMAP_HALF))
 		return;
 	fail_and_unmap(_metadata, env);
-	pthp_shrink();
+	ASSERT_TRUE(pthp_shrink());
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
 	EXPECT_EQ(1, tell(&self->child, INTACT));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
@@ -286,10 +286,10 @@ TEST_F(forked_thp, whole_for_parent)
 		return;
 	EXPECT_EQ(0, move_to(r, env->dst));
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
-	pthp_shrink();
+	ASSERT_TRUE(pthp_shrink());
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
-	pthp_shrink();
+	ASSERT_TRUE(pthp_shrink());
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }
@@ -309,7 +309,7 @@ TEST_F(forked_thp, whole_after_all)
 	EXPECT_EQ(0, tell(&self->child, UNMAP_HALF));
 	EXPECT_EQ(0, tell(&self->child, LEAVE));
 	EXPECT_EQ(0, move_to(r, env->src));
-	pthp_shrink();
+	ASSERT_TRUE(pthp_shrink());
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
 	EXPECT_TRUE(pthp_intact(r));
 }

@@ -4,20 +4,16 @@
  * them.  See partial_thp.h.
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "partial_thp.h"
@@ -74,163 +70,6 @@ const char * const pthp_call_names[PTHP_NR_CALLS] = {
 	[PTHP_MBIND]		= "mbind",
 	[PTHP_MIGRATE_PAGES]	= "migrate_pages",
 };
-
-/* ---- files, and knobs that are set back ---- */
-
-/* 0, or a negative error */
-long pthp_write(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len = strlen(value);
-	long ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	errno = EIO;
-	if (write(fd, value, len) != len)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-bool pthp_get(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return false;
-	len = read(fd, buf, size - 1);
-	close(fd);
-	if (len < 0)
-		return false;
-	buf[len] = '\0';
-	return true;
-}
-
-/* The number that a file begins with, or -1 */
-long pthp_get_number(const char *path)
-{
-	char buf[64], *end;
-	long value;
-
-	if (!pthp_get(path, buf, sizeof(buf)))
-		return -1;
-	value = strtol(buf, &end, 10);
-	return end == buf ? -1 : value;
-}
-
-/* The number behind @name and blanks, in a file that has one in each line; or -1 */
-long pthp_get_named(const char *path, const char *name)
-{
-	char line[256], *at;
-	long value = -1;
-	FILE *f;
-
-	f = fopen(path, "r");
-	if (!f)
-		return -1;
-	while (value < 0 && fgets(line, sizeof(line), f)) {
-		at = strstr(line, name);
-		if (at && (at == line || isblank(at[-1])) &&
-		    isblank(at[strlen(name)]))
-			value = atol(at + strlen(name));
-	}
-	fclose(f);
-	return value;
-}
-
-#define MAX_KNOBS 32
-
-static struct {
-	char path[128];
-	char value[128];
-} knobs[MAX_KNOBS];
-static unsigned int nr_knobs;
-
-/*
- * Set a knob until pthp_restore(); false if there is none.  Of "always [madvise] never"
- * the word in brackets is what it was set to.
- */
-bool pthp_set(const char *path, const char *value)
-{
-	char old[sizeof(knobs->value)], *word;
-
-	if (nr_knobs == MAX_KNOBS || !pthp_get(path, old, sizeof(old)))
-		return false;
-	word = strchr(old, '[');
-	word = word ? word + 1 : old;
-	word[strcspn(word, "]\n")] = '\0';
-	if (!pthp_put(path, value))
-		return false;
-	snprintf(knobs[nr_knobs].path, sizeof(knobs->path), "%s", path);
-	snprintf(knobs[nr_knobs].value, sizeof(knobs->value), "%s", word);
-	nr_knobs++;
-	return true;
-}
-
-/* Set all knobs back, the last one first. */
-void pthp_restore(void)
-{
-	while (nr_knobs) {
-		nr_knobs--;
-		if (!pthp_put(knobs[nr_knobs].path, knobs[nr_knobs].value))
-			fprintf(stderr, "# cannot set %s back to %s\n",
-				knobs[nr_knobs].path, knobs[nr_knobs].value);
-	}
-}
-
-/* Automatic NUMA balancing moves pages, too: none of it until pthp_restore(). */
-void pthp_no_balancing(void)
-{
-	pthp_set("/proc/sys/kernel/numa_balancing", "0");
-}
-
-/* Have the shrinkers called. */
-bool pthp_shrink(void)
-{
-	/* 4: it does not write to the console from now on */
-	return pthp_put(PTHP_DROP_CACHES, "4") && pthp_put(PTHP_DROP_CACHES, "2");
-}
-
-/*
- * Have each CPU let go of cgroups that were removed.  It keeps the one that it charged
- * last, and the removal has only those CPUs let go that have charged in advance.  They
- * have, for @dir: a cgroup that is made for this, and removed.
- */
-bool pthp_drop_cgroups(const char *dir)
-{
-	char path[128];
-	cpu_set_t set;
-	int cpu, status;
-	pid_t pid;
-	char *mem;
-
-	mem = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED || mkdir(dir, 0755))
-		return false;
-	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-	pid = fork();
-	if (!pid) {
-		if (!pthp_put(path, "0"))
-			_exit(1);
-		for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-			CPU_ZERO(&set);
-			CPU_SET(cpu, &set);
-			if (sched_setaffinity(0, sizeof(set), &set))
-				continue;
-			if (madvise(mem, psize(), MADV_DONTNEED))
-				_exit(1);
-			*mem = 1;
-		}
-		_exit(0);
-	}
-	munmap(mem, psize());
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		status = -1;
-	return !rmdir(dir) && !status;
-}
 
 /* ---- nodes ---- */
 
