@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Front door to scripts/; "make help" says what there is.
 
-# Unless told, tests are for all bases and the rest for the newest, or what KSRC is.
+# Unless told, or KSRC says it, what scripts/each-base runs is for all bases that are ready,
+# and the rest is for 6.12.
 ifdef KSRC
 BASE	?= $(shell sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' \
 		"$(KSRC)/Makefile" 2>/dev/null | paste -sd.)
@@ -84,7 +85,9 @@ results:	## Documentation/results.csv from what was run in O
 	@scripts/results
 
 .PHONY: series
-series: deps	## OUT=dir: the series as mails, with your sign-off; SET=fixes: a part
+series:		## OUT=dir: the series as mails, with your sign-off; SET=fixes: a part
+	@[ -n "$(OUT)" ] || scripts/export-series
+	@scripts/deps
 	@scripts/export-series "$(OUT)"
 
 .PHONY: distro-image

@@ -17,11 +17,20 @@ verbose=${V:-0}
 jobs=${J:-$(nproc)}
 out=${O:-build}
 case $out in /*) ;; *) out=$top/$out ;; esac
+# absolute, as scripts change directory
+for dir in KSRC KDIR; do
+	if [ -n "${!dir:-}" ] && [ -d "${!dir}" ]; then
+		printf -v "$dir" %s "$(cd "${!dir}" && pwd)"
+		export "${dir?}"
+	fi
+done
 ksrc=${KSRC:-}
 
 # progress goes to stderr: stdout is for results
 say() { printf '%s\n' "${PROGRESS:-}$*" >&2; }
 die() { printf '%s: %s\n' "$me" "$*" >&2; exit 1; }
+# what was asked for cannot be (EX_USAGE): nothing was tried
+refuse() { printf '%s: %s\n' "$me" "$*" >&2; exit 64; }
 
 # names_of <ending> <file...>: their names, without folder and ending
 names_of() {
@@ -40,12 +49,17 @@ module_bases() { names_of .roots "$top"/mm/livepatch/*.roots; }
 # base is part of all others
 known_configs() { names_of .config "$top"/configs/*.config | tr ' ' '\n' | grep -vx base | paste -sd' '; }
 
-[ -f "$top/bases/$base.conf" ] ||
-	die "unknown BASE=$base; there is: $(known_bases)"
-case $tree in stock|patched) ;; *) die "unknown TREE=$tree; there is: stock patched" ;; esac
-if [ "$config" = base ] || [ ! -f "$top/configs/$config.config" ]; then
-	die "unknown CONFIG=$config; there is: $(known_configs)"
-fi
+# is_one_of <word> <list>
+is_one_of() { case " $2 " in *" $1 "*) [ -n "$1" ] ;; *) false ;; esac; }
+
+is_one_of "$base" "$(known_bases)" || refuse "unknown BASE=$base; there is: $(known_bases)"
+is_one_of "$tree" "stock patched" || refuse "unknown TREE=$tree; there is: stock patched"
+is_one_of "$config" "$(known_configs)" || refuse "unknown CONFIG=$config; there is: $(known_configs)"
+for number in J STEP HOURS GUEST_TIMEOUT PARTIAL_THP_SECONDS MUTANTS MODULE_CYCLES MODULE_LOAD_CYCLES; do
+	case ${!number:-} in *[!0-9]*) refuse "$number=${!number} is not a number" ;; esac
+done
+# the kernel's makefiles take neither
+case $out in *[[:space:]:]*) refuse "\"$out\" has a blank or a colon in it; set O= to a directory that has none" ;; esac
 # shellcheck source=bases/6.12.conf
 . "$top/bases/$base.conf"
 
@@ -75,7 +89,7 @@ ksrc_id() {
 
 if [ -n "$ksrc" ]; then
 	grep -qs '^PATCHLEVEL = ' "$ksrc/Makefile" ||
-		die "KSRC=$ksrc is not a kernel tree: no Makefile with a PATCHLEVEL"
+		refuse "KSRC=$ksrc is not a kernel tree: no Makefile with a PATCHLEVEL"
 	: "${KSRC_ID:=$(ksrc_id)}"
 	export KSRC_ID
 	work=$out/ksrc-$KSRC_ID
@@ -99,7 +113,6 @@ fi
 step=${STEP:-}
 tree_name=$tree
 if [ -n "$step" ] && [ "$tree" = patched ]; then
-	case $step in *[!0-9]*) die "STEP=$step is not a number" ;; esac
 	tree_name=step
 fi
 # OWN_TREE=name: the patched tree once more, for a script that changes it
@@ -111,10 +124,16 @@ obj_dir=$tree_dir/.obj-$config
 repo=$work/series-repo
 logs=$out/logs/$label
 results=$out/results/$label/$tree_name-$config
-mkdir -p "$out" "$work" "$logs"
+case $me in
+help)	HARNESS_LOCK=$out ;;
+clean)	[ -d "$out" ] || exit 0 ;;
+*)	if ! mkdir -p "$out" "$work" "$logs" 2>/dev/null || [ ! -w "$out" ]; then
+		refuse "$out cannot be written to; set O= to a directory that can"
+	fi ;;
+esac
 
 # one at a time in one build directory; what this script starts is covered
-if [ "${HARNESS_LOCK:-}" != "$out" ] && [ "$me" != help ]; then
+if [ "${HARNESS_LOCK:-}" != "$out" ]; then
 	exec 9>"$out/.lock"
 	flock -n 9 || {
 		echo "waiting for another make in $out to end" >&2

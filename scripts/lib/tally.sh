@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sourced, with pipefail set: run commands that end with "N passed, N failed",
-# and add up.
+# Sourced, with pipefail set: $passed and $failed, and the verdict. Runs commands that end
+# with "N passed, N failed", and adds up.
 # shellcheck shell=bash
 
 passed=0 failed=0
-tally_log=$(mktemp)
-trap 'rm -f "$tally_log"' EXIT
+tally_log=
 
-# tally <command...>: one that ends in another way has failed once
+# tally <command...>: one that ends in another way has failed once, and one that was
+# refused (lib.sh) ends it all
 tally() {
 	local p f rc=0
-	"$@" | tee "$tally_log" || rc=1
+	if [ -z "$tally_log" ]; then
+		tally_log=$(mktemp)
+		trap 'rm -f "$tally_log"' EXIT
+	fi
+	"$@" | tee "$tally_log" || rc=$?
+	[ $rc -ne 64 ] || exit $rc
 	# make adds a line of its own when a test fails
 	if read -r p _ f _ < <(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$tally_log" | tail -n 1); then
 		passed=$((passed + p)) failed=$((failed + f))
