@@ -59,6 +59,7 @@ static unsigned long pages_to_keep(struct folio *folio)
 	DECLARE_BITMAP(starts, HPAGE_PMD_NR);
 	struct folio_split_plan plan = {
 		.order = folio_order(folio),
+		.max_order = MAX_PAGE_ORDER,
 		.max_none = HPAGE_PMD_NR,
 		.unmapped = unmapped,
 		.data = mapped,

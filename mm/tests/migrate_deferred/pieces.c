@@ -117,6 +117,30 @@ static void few_take_single_pages(struct kunit *test)
 	}
 }
 
+/*
+ * What the first THP shows that there are no destinations for is not made of the second,
+ * to be split again piece by piece.
+ *
+ * Needs: mm/migrate: split by what is mapped
+ */
+static void refused_orders_are_not_made(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	LIST_HEAD(list);
+	long splits;
+	int i;
+
+	dst.max_order = 0;
+	for (i = 0; i < 2; i++)
+		isolate(test, thp_make_partial(test, i, shape_half), &list);
+	splits = nr_mthp(HPAGE_PMD_ORDER - 1, MTHP_STAT_SPLIT);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, nr_mthp(HPAGE_PMD_ORDER - 1, MTHP_STAT_SPLIT) - splits, 1);
+	for (i = 0; i < 2; i++)
+		expect_moved_in(test, i, shape_half, &dst, 0);
+}
+
 /* Page 200 has errors, and page 1, in the head's piece, if @head_poisoned. */
 static void split_to_order_4(struct kunit *test, int thp, bool head_poisoned)
 {
@@ -176,15 +200,18 @@ static void nothing_to_split(struct kunit *test)
 	folio = thp_make(test, 0);
 	folio_get(folio);
 	hold_lock(test, folio);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
+						    &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
 	/* By PTEs, as in thp_make_pte_mapped() */
 	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
+						    &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
 	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
 	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, &nr_mapped), 1);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
+						    &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, 0);
 	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_EXPECT_TRUE(test, list_empty(&list));
@@ -201,13 +228,13 @@ static void nothing_to_split(struct kunit *test)
 	folio = thp_make(test, 0);
 	folio_get(folio);
 	hold_lock(test, folio);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER), -EAGAIN);
 	/* By PTEs, as in thp_make_pte_mapped() */
 	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER), -EAGAIN);
 	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
 	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
-	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER), -EAGAIN);
 	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_EXPECT_TRUE(test, list_empty(&list));
 	drop_lock(test, folio);
@@ -367,6 +394,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
 	KUNIT_CASE_PARAM(few_take_single_pages, mode_gen_params),
+	KUNIT_CASE_PARAM(refused_orders_are_not_made, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE_PARAM(no_destination_for_a_page, mode_gen_params),
 	KUNIT_CASE(nothing_to_split),

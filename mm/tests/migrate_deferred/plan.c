@@ -16,7 +16,7 @@ struct plan {
 	/* the oracle's */
 	DECLARE_BITMAP(wanted, 512);
 	DECLARE_BITMAP(stay, 512);
-	unsigned int order, max_none;
+	unsigned int order, max_order, max_none;
 };
 
 /*
@@ -39,7 +39,8 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 		if (i > start && test_bit(i, plan->border))
 			fits = false;
 	}
-	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr))
+	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr) ||
+	    order > plan->max_order)
 		whole = false;
 
 	__set_bit(start, plan->wanted);
@@ -56,6 +57,7 @@ static void expect_best_plan(struct kunit *test, struct plan *plan)
 {
 	struct folio_split_plan split = {
 		.order = plan->order,
+		.max_order = plan->max_order,
 		.max_none = plan->max_none,
 		.unmapped = plan->unmapped,
 		.data = plan->data,
@@ -72,9 +74,9 @@ static void expect_best_plan(struct kunit *test, struct plan *plan)
 		return;
 	kunit_err(test, "unmapped %*pbl, data %*pbl, border %*pbl", 512,
 		  plan->unmapped, 512, data, 512, plan->border);
-	KUNIT_FAIL(test, "order %u, max_none %u: starts %*pbl, wanted %*pbl",
-		   plan->order, plan->max_none, 512, plan->starts, 512,
-		   plan->wanted);
+	KUNIT_FAIL(test, "order %u, max_order %u, max_none %u: starts %*pbl, wanted %*pbl",
+		   plan->order, plan->max_order, plan->max_none, 512,
+		   plan->starts, 512, plan->wanted);
 }
 
 /* What an administrator can set max_ptes_none to, the default first */
@@ -91,7 +93,7 @@ static void plan_exhaustive(struct kunit *test)
 	for (order = 2, maps = 81; order <= 3; order++, maps *= 81) {
 		nr = 1 << order;
 		for (m = 0; m < maps * nr * ARRAY_SIZE(plan_max_none); m++) {
-			struct plan plan = { .order = order };
+			struct plan plan = { .order = order, .max_order = 9 };
 
 			map = m % maps;
 			border = m / maps % nr;
@@ -120,6 +122,8 @@ static void plan_random(struct kunit *test)
 	for (i = 0; i < 5000; i++) {
 		struct plan plan = {
 			.order = 9 - i % 6,
+			/* 8, and so no limit, for every other one */
+			.max_order = min(prandom_u32_state(&rnd) % 16, 8u),
 			.max_none = plan_max_none[i % 4],
 		};
 		unsigned int start = 0, len, run = 1 << i % 9;

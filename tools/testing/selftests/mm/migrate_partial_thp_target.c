@@ -355,6 +355,19 @@ TEST_F(partial_thp_target, full_target)
 	expect_no_kill(_metadata, env);
 }
 
+/* Folios are made of @order from now on, and not of the PMD's. */
+static bool switch_order(struct env *env, unsigned int order)
+{
+	char path[96];
+
+	pthp_order_knob(path, sizeof(path), env->order);
+	if (!pthp_set(path, "never"))
+		return false;
+	env->order = order;
+	pthp_order_knob(path, sizeof(path), order);
+	return pthp_set(path, "always");
+}
+
 /*
  * The same with folios that are of order 2 from the start.  Stock: a process is killed.
  *
@@ -363,44 +376,23 @@ TEST_F(partial_thp_target, full_target)
 TEST_F(partial_thp_target, full_target_mthp)
 {
 	struct env *env = &self->env;
-	char pmd[96], path[96];
-	bool ready;
 
 	requires(return, thp_supported_orders() & 1ul << 2, "no anonymous folios of order 2");
 	ASSERT_TRUE(spawn(env, fill_dst_in_shares, NR_FILLERS));
-	pthp_order_knob(pmd, sizeof(pmd), env->order);
-	pthp_order_knob(path, sizeof(path), 2);
-	ready = pthp_set(pmd, "never") && pthp_set(path, "always");
-	EXPECT_TRUE(ready);
 	env->thps = NR_TOO_MANY << (env->order - 2);
-	env->order = 2;
-	if (!ready || !build(_metadata, env))
+	ASSERT_TRUE(switch_order(env, 2));
+	if (!build(_metadata, env))
 		return;
 	expect_no_kill(_metadata, env);
 }
 
-/* Do folios of @order get to the target node in one piece? */
-static bool can_have(struct env *env, unsigned int order)
-{
-	struct pthp_census c = { 0 };
-	struct pthp r;
-	bool ok;
-
-	ok = !pthp_alloc(&r, NR_THPS, order, env->src, SEED) &&
-	     !pthp_mbind_run(r.mem, pthp_len(&r), env->dst) &&
-	     pthp_census_take(&r, &c) && c.orders[order] == NR_THPS;
-	pthp_census_drop(&c);
-	pthp_free(&r);
-	return ok;
-}
-
 /*
- * Leave the target node with free blocks of 64 KiB and hardly any larger ones, and map
- * THPs without their second half.  Return the order of these blocks, or 0.
+ * Leave the target node with free blocks of 64 KiB and hardly any larger ones.  Return
+ * the order of these blocks, or 0.
  */
 static unsigned int fragment_target(struct __test_metadata *_metadata, struct env *env)
 {
-	unsigned int half = 1u << env->order >> 1, have = ffsl(65536 / psize()) - 1;
+	unsigned int have = ffsl(65536 / psize()) - 1;
 	char pmd[96], path[96];
 	bool ready;
 
@@ -416,9 +408,19 @@ static unsigned int fragment_target(struct __test_metadata *_metadata, struct en
 		pthp_set("/proc/sys/vm/min_free_kbytes", "1024") &&
 		spawn(env, fill_dst, 65536) && pthp_put(pmd, "always");
 	EXPECT_TRUE(ready);
-	EXPECT_TRUE(can_have(env, have));
+	EXPECT_TRUE(pthp_can_have(env->src, env->dst, have));
+	return ready ? have : 0;
+}
+
+/* And map THPs without their second half. */
+static unsigned int fragment_target_of_halves(struct __test_metadata *_metadata,
+					      struct env *env)
+{
+	unsigned int half = 1u << env->order >> 1;
+	unsigned int have = fragment_target(_metadata, env);
+
 	env->thps = NR_TOO_MANY;
-	if (!ready || !build(_metadata, env))
+	if (!have || !build(_metadata, env))
 		return 0;
 	EXPECT_EQ(0, each_thp(env, unmap, half, half, MADV_DONTNEED));
 	return have;
@@ -436,7 +438,7 @@ TEST_F(partial_thp_target, fragmented_target)
 	char str[96];
 	struct seen s;
 
-	have = fragment_target(_metadata, env);
+	have = fragment_target_of_halves(_metadata, env);
 	if (!have)
 		return;
 	EXPECT_EQ(0, migrate(env));
@@ -466,11 +468,39 @@ TEST_F(partial_thp_target, fragmented_target_preferred)
 {
 	struct env *env = &self->env;
 
-	if (!fragment_target(_metadata, env))
+	if (!fragment_target_of_halves(_metadata, env))
 		return;
 	EXPECT_EQ(0, pthp_mbind_preferred(env->r.mem, pthp_len(&env->r), env->dst,
 					  MPOL_MF_MOVE));
 	expect_pages(_metadata, env, env->dst);
+}
+
+/*
+ * The same with whole folios of 128 KiB, of which the first one is pinned: all others
+ * get there.  Stock: it copies them to the node they are on.
+ *
+ * Needs: mm/mempolicy: take smaller targets rather than those
+ */
+TEST_F(partial_thp_target, fragmented_target_pinned)
+{
+	unsigned int have = fragment_target(_metadata, &self->env);
+	struct env *env = &self->env;
+	int pipefd[2];
+
+	if (!have)
+		return;
+	requires(return, thp_supported_orders() & 2ul << have, "no anonymous folios of 128 KiB");
+	env->thps = NR_TOO_MANY;
+	ASSERT_TRUE(switch_order(env, have + 1));
+	if (!build(_metadata, env))
+		return;
+	ASSERT_TRUE(pthp_pin(env->r.mem, pipefd));
+	EXPECT_EQ(0, pthp_mbind_preferred(env->r.mem, pthp_len(&env->r), env->dst,
+					  MPOL_MF_MOVE));
+	EXPECT_EQ(env->r.nr_mapped - (1u << env->order), pthp_on_node(&env->r, env->dst));
+	EXPECT_TRUE(pthp_intact(&env->r));
+	close(pipefd[0]);
+	close(pipefd[1]);
 }
 
 /* ---- in which order they arrive ---- */
@@ -677,15 +707,8 @@ static long compact_halves(struct __test_metadata *_metadata, struct env *env,
 	return freed;
 }
 
-/*
- * mbind(2) interleaves what is left of THPs, of each the same pages, over two nodes.
- * Stock passes: the indices of single pages are odd and even.
- *
- * Needs: mm/mempolicy: interleave what is left of THPs
- */
-TEST_F(partial_thp_target, interleave)
+static void interleave(struct __test_metadata *_metadata, struct env *env, bool behind_page)
 {
-	struct env *env = &self->env;
 	unsigned int n = 1u << env->order, i;
 	const unsigned int gone[] = { n / 2, 1 };
 	unsigned long masks[2][PTHP_MASK_LONGS];
@@ -701,6 +724,10 @@ TEST_F(partial_thp_target, interleave)
 		if (!build(_metadata, env))
 			return;
 		ASSERT_EQ(0, each_thp(env, unmap, n - gone[i], gone[i], MADV_DONTNEED));
+		if (behind_page) {
+			ASSERT_EQ(0, unmap(env, 0, n - gone[i], MADV_DONTNEED));
+			*env->r.mem = 1;
+		}
 		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
 				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
 				     MPOL_MF_MOVE));
@@ -708,6 +735,27 @@ TEST_F(partial_thp_target, interleave)
 		EXPECT_GE(pthp_on_node(&env->r, nodes[2]), env->r.nr_mapped * 3 / 8);
 		EXPECT_TRUE(pthp_intact(&env->r));
 	}
+}
+
+/*
+ * mbind(2) interleaves what is left of THPs, of each the same pages, over two nodes.
+ * Stock passes: the indices of single pages are odd and even.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_target, interleave)
+{
+	interleave(_metadata, &self->env, false);
+}
+
+/*
+ * The same if the first page of the range is a single one.  Stock passes, likewise.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_target, interleave_behind_page)
+{
+	interleave(_metadata, &self->env, true);
 }
 
 /*

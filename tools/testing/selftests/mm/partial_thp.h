@@ -169,6 +169,7 @@ int pthp_node_of(void *addr);
 int pthp_prefer_node(int node);
 bool pthp_fill_node(int node, size_t step);
 bool pthp_fill_share(int node, unsigned int share);
+bool pthp_can_have(int from, int to, unsigned int order);
 long pthp_migrate_process(int from, int to);
 
 /* ---- the kernel's log ---- */

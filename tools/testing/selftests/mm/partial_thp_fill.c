@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* migrate_partial_thp_target: processes that fill a node with memory of their own. */
+/*
+ * migrate_partial_thp_target: processes that fill a node with memory of their own, and
+ * what there is room for then.
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -88,4 +91,20 @@ bool pthp_fill_share(int node, unsigned int share)
 		return false;
 	fill(mem, end, read_pmd_pagesize(), node, 1);
 	return true;
+}
+
+/* Do some folios of @order get from node @from to node @to in one piece? */
+bool pthp_can_have(int from, int to, unsigned int order)
+{
+	struct pthp_census c = { 0 };
+	unsigned int nr = 8;
+	struct pthp r;
+	bool ok;
+
+	ok = !pthp_alloc(&r, nr, order, from, 1) &&
+	     !pthp_mbind_run(r.mem, pthp_len(&r), to) &&
+	     pthp_census_take(&r, &c) && c.orders[order] == nr;
+	pthp_census_drop(&c);
+	pthp_free(&r);
+	return ok;
 }
