@@ -13,6 +13,7 @@
  * written_while_looked_at.
  *
  * This file has what the others stand on: an mm, folios, mappings and expectations.
+ * frame.h describes what is for cases and modes, and what is held or watched.
  */
 #include <linux/kthread.h>
 #include <linux/sched/mm.h>
@@ -62,6 +63,14 @@ const void *sync_mode_gen_params(const void *prev, char *desc)
 	return mode_gen(prev ? prev + sizeof(*modes) : &modes[1], desc);
 }
 
+/**
+ * default_dst - Destinations as most tests want them.
+ *
+ * They are on the first online node behind node 0, or on node 0 if there is none.
+ * None is refused, and nothing is locked, pinned or zapped.
+ *
+ * Return: what migrate_mode() takes.
+ */
 struct dst default_dst(void)
 {
 	int nid = next_online_node(0);
@@ -107,10 +116,6 @@ static void other_is_done(void *data)
 	flush_work(&other->work);
 }
 
-/*
- * Get ready to have a folio locked by somebody else, who unlocks it as soon as somebody
- * waits for it, if ever; if @unmap is not 0, the THP there is unmapped before that.
- */
 struct other_lock *other_ready(struct kunit *test, struct folio *folio,
 			       unsigned long unmap)
 {
@@ -140,7 +145,6 @@ struct other_lock *other_locks(struct kunit *test, struct folio *folio,
 	return other;
 }
 
-/* It was waited for; and by now it is unlocked. */
 void expect_waited(struct kunit *test, struct other_lock *other)
 {
 	kunit_release_action(test, other_is_done, other);
@@ -201,7 +205,16 @@ static void dst_put_page(struct page *page, unsigned long private)
 #define dst_put dst_put_page
 #endif
 
-/* migrate_pages(), with destinations as @dst says; @succeeded may be NULL. */
+/**
+ * migrate_mode - Call migrate_pages().
+ * @list: Isolated folios.  Those that are not migrated stay on it.
+ * @dst: What the destinations are to be.  It gets what they were.
+ * @mode: The mode.
+ * @succeeded: How many pages were migrated; it may be NULL.
+ *
+ * Return: what migrate_pages() returns: 0, how many folios were not migrated, or a
+ * negative error.
+ */
 int migrate_mode(struct list_head *list, struct dst *dst,
 		 enum migrate_mode mode, unsigned int *succeeded)
 {
@@ -226,6 +239,13 @@ static long nr_isolated(void)
 }
 #ifdef HAVE_MTHP_STATS
 
+/**
+ * nr_mthp - Read a statistic of folios of one order.
+ * @order: The order.
+ * @item: The statistic.
+ *
+ * Return: the sum over all possible CPUs.
+ */
 long nr_mthp(unsigned int order, enum mthp_stat_item item)
 {
 	long nr = 0;
@@ -236,13 +256,28 @@ long nr_mthp(unsigned int order, enum mthp_stat_item item)
 	return nr;
 }
 
+/**
+ * nr_partially_mapped - How many THPs count as partially mapped?
+ *
+ * Return: their number, in the whole system.
+ */
 long nr_partially_mapped(void)
 {
 	return nr_mthp(HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED);
 }
 #endif
 
-/* Expect these events, exactly, since the last isolate() or call of this */
+/**
+ * expect_events - Expect that vmstat has counted these events, exactly.
+ * @test: The test.
+ * @success: pgmigrate_success, in pages.
+ * @fail: pgmigrate_fail, in pages.
+ * @thp_success: thp_migration_success, in THPs.
+ * @thp_fail: thp_migration_fail, in THPs.
+ * @thp_split: thp_migration_split, in THPs.
+ *
+ * They are those since the last isolate(), or the last call of this function.
+ */
 void expect_events(struct kunit *test, long success, long fail,
 		   long thp_success, long thp_fail, long thp_split)
 {
@@ -283,15 +318,29 @@ static struct page *page_at(struct kunit *test, unsigned long addr)
 	return page;
 }
 
-/* Likewise, its folio */
+/**
+ * folio_at - Find the folio that is mapped at an address.
+ * @test: The test.
+ * @addr: The address, in the mm of the test.
+ *
+ * Context: May sleep.  Faults the page in if it is not there.
+ * Return: the folio, without a reference: the mapping is what holds it.  The test
+ * ends if there is none.
+ */
 struct folio *folio_at(struct kunit *test, unsigned long addr)
 {
 	return page_folio(page_at(test, addr));
 }
 
-/*
- * Fault in THP number @thp, write each page's own token into it, and keep
- * khugepaged from putting together later what is taken apart.
+/**
+ * thp_make - Fault in a THP.
+ * @test: The test.
+ * @thp: Its number, below MAX_THPS.
+ *
+ * Each page is written its page_token().  khugepaged is kept from putting together
+ * later what is taken apart.
+ *
+ * Return: the folio, without a reference.  The test ends if it is not a THP.
  */
 struct folio *thp_make(struct kunit *test, int thp)
 {
@@ -309,7 +358,13 @@ struct folio *thp_make(struct kunit *test, int thp)
 	return folio;
 }
 
-/* Have a THP mapped as a whole, but by PTEs: split its VMA and merge it again */
+/**
+ * thp_make_pte_mapped - Make a THP, and split its VMA and merge it again.
+ * @test: The test.
+ * @thp: Its number, below MAX_THPS.
+ *
+ * Return: what thp_make() returns.  It is mapped as a whole, but by PTEs.
+ */
 struct folio *thp_make_pte_mapped(struct kunit *test, int thp)
 {
 	struct folio *folio = thp_make(test, thp);
@@ -319,7 +374,15 @@ struct folio *thp_make_pte_mapped(struct kunit *test, int thp)
 	return folio;
 }
 
-/* Make a THP and unmap all of it that @shape does not have. */
+/**
+ * thp_make_partial - Make a THP, and unmap all of it that a shape does not have.
+ * @test: The test.
+ * @thp: Its number, below MAX_THPS.
+ * @shape: What stays mapped, which is not all of it.
+ *
+ * Return: what thp_make() returns.  The test also ends if the THP does not wait to
+ * be split.
+ */
 struct folio *thp_make_partial(struct kunit *test, int thp, struct shape shape)
 {
 	struct folio *folio = thp_make(test, thp);
@@ -333,7 +396,14 @@ struct folio *thp_make_partial(struct kunit *test, int thp, struct shape shape)
 }
 #ifdef HAVE_SPLIT_TO_ORDER
 
-/* Make a THP, and split it into folios of @order. */
+/**
+ * thp_make_split - Make a THP, and split it into folios of one order.
+ * @test: The test.
+ * @thp: Its number, below MAX_THPS.
+ * @order: The order of the folios.  The test ends if it cannot be split.
+ *
+ * Context: Takes the folio lock meanwhile.
+ */
 void thp_make_split(struct kunit *test, int thp, unsigned int order)
 {
 	struct folio *folio = thp_make(test, thp);
@@ -349,7 +419,14 @@ void thp_make_split(struct kunit *test, int thp, unsigned int order)
 }
 #endif
 
-/* Isolate as all callers of migrate_pages() do */
+/**
+ * isolate - Isolate a folio as all callers of migrate_pages() do.
+ * @test: The test.
+ * @folio: The folio.  The test ends if it cannot be isolated.
+ * @list: The list that it is added to, at the end.
+ *
+ * expect_events() counts from here on.
+ */
 void isolate(struct kunit *test, struct folio *folio, struct list_head *list)
 {
 	struct ctx *ctx = test->priv;
@@ -362,10 +439,17 @@ void isolate(struct kunit *test, struct folio *folio, struct list_head *list)
 	all_vm_events(ctx->events);
 }
 
-/*
- * The order that the folio of page @i has to have: that of the largest naturally
- * aligned block around it in which all pages are mapped.  Found from the largest
- * down, by looking at each page, which is not how the kernel goes about it.
+/**
+ * order_wanted - Which order must the folio of a page have?
+ * @shape: What is mapped of the THP.
+ * @i: Index of the page in the THP.
+ *
+ * It is found from the largest order down, by looking at each page, which is not how
+ * the kernel goes about it.
+ *
+ * Return: the order of the largest naturally aligned block around the page in which
+ * all pages are mapped; 0 instead of 1.  Where a THP can only be split into single
+ * pages it is 0 unless all of it is mapped.
  */
 unsigned int order_wanted(struct shape shape, unsigned int i)
 {
@@ -430,27 +514,55 @@ static void expect_pages(struct kunit *test, int thp, struct shape shape, int ni
 	KUNIT_EXPECT_EQ_MSG(test, folio_order(folio), want, "page %u", i);
 }
 
-/* All that is mapped moved to where @dst says, in the largest folios there can be. */
+/**
+ * expect_moved - Expect that all that is mapped of a THP moved, as large as can be.
+ * @test: The test.
+ * @thp: The number of the THP.
+ * @shape: What is mapped.
+ * @dst: Where it moved to.
+ *
+ * Each page has its token, and is in a folio of order_wanted().
+ */
 void expect_moved(struct kunit *test, int thp, struct shape shape, struct dst *dst)
 {
 	expect_pages(test, thp, shape, dst->nid, -1);
 }
 
-/* Likewise, in folios of @order */
+/**
+ * expect_moved_in - Expect what expect_moved() does, but in folios of one order.
+ * @test: The test.
+ * @thp: The number of the THP.
+ * @shape: What is mapped.
+ * @dst: Where it moved to.
+ * @order: The order of the folios.
+ */
 void expect_moved_in(struct kunit *test, int thp, struct shape shape,
 		     struct dst *dst, unsigned int order)
 {
 	expect_pages(test, thp, shape, dst->nid, order);
 }
 
-/* All that is mapped is where it was, in folios of @order. */
+/**
+ * expect_stayed - Expect all that is mapped of a THP where it was, with its tokens.
+ * @test: The test.
+ * @thp: The number of the THP.
+ * @shape: What is mapped.
+ * @order: The order of the folios.
+ */
 void expect_stayed(struct kunit *test, int thp, struct shape shape,
 		   unsigned int order)
 {
 	expect_pages(test, thp, shape, NUMA_NO_NODE, order);
 }
 
-/* The page moved to @nid, in a folio of @order. */
+/**
+ * expect_order - Expect that one page of a THP moved, and where it is.
+ * @test: The test.
+ * @thp: The number of the THP.
+ * @i: Index of the page in the THP.
+ * @nid: The node that it moved to.
+ * @order: The order of its folio.
+ */
 void expect_order(struct kunit *test, int thp, unsigned int i, int nid,
 		  unsigned int order)
 {
@@ -462,7 +574,14 @@ void expect_order(struct kunit *test, int thp, unsigned int i, int nid,
 	KUNIT_EXPECT_NE_MSG(test, page_to_pfn(page), ctx->pfn[thp] + i, "page %u", i);
 }
 
-/* What the pages from @addr to @end were written by thp_make(), or likewise */
+/**
+ * expect_tokens - Expect what thp_make() has written, or what was written likewise.
+ * @test: The test.
+ * @addr: Address of the first page.
+ * @end: Address behind the last page.
+ *
+ * The test ends at the first page that has something else.
+ */
 void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
 {
 	unsigned long token;
@@ -473,6 +592,10 @@ void expect_tokens(struct kunit *test, unsigned long addr, unsigned long end)
 	}
 }
 
+/**
+ * expect_not_isolated - Expect as many isolated pages as when the test began.
+ * @test: The test.
+ */
 void expect_not_isolated(struct kunit *test)
 {
 	struct ctx *ctx = test->priv;
@@ -480,7 +603,16 @@ void expect_not_isolated(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, nr_isolated(), ctx->isolated);
 }
 
-/* The PTEs of a THP, and their lock: sparse does not see what pte_offset_map_lock() takes. */
+/**
+ * thp_ptes - Find the PTEs of a THP.
+ * @test: The test.
+ * @thp: The number of the THP, which is mapped by PTEs.
+ * @ptl: The lock of the PTEs.
+ *
+ * Context: The caller has to take @ptl, as sparse does not see what
+ * pte_offset_map_lock() takes.
+ * Return: the PTE of the first page.
+ */
 pte_t *thp_ptes(struct kunit *test, int thp, spinlock_t **ptl)
 {
 	pmd_t *pmd = mm_find_pmd(current->mm, thp_addr(test, thp));
@@ -494,7 +626,6 @@ static void unlock(void *folio)
 	folio_unlock(folio);
 }
 
-/* Have the folio locked, but not beyond the end of the test */
 void hold_lock(struct kunit *test, struct folio *folio)
 {
 	folio_lock(folio);
@@ -513,10 +644,6 @@ static void map_again(void *folio)
 	folio_put(folio);
 }
 
-/*
- * Have migration entries in place of the mappings of the folio: locked, as that is,
- * and with a reference.
- */
 void hold_unmapped(struct kunit *test, struct folio *folio, enum ttu_flags flags)
 {
 	folio_get(folio);
@@ -535,7 +662,6 @@ static void end_writeback(void *folio)
 	folio_end_writeback(folio);
 }
 
-/* Likewise, have it under writeback */
 void hold_writeback(struct kunit *test, struct folio *folio)
 {
 #ifdef HAVE_API_2026
@@ -614,7 +740,6 @@ static void undo_watch_lock(void *data)
 	WRITE_ONCE(lock_watch.task, NULL);
 }
 
-/* Only the task that is watched reads more than @watch->task, and it is the caller. */
 void watch_lock(struct kunit *test, const struct lock_watch *watch)
 {
 	lock_watch = *watch;

@@ -73,12 +73,39 @@ struct mode_case {
 	enum migrate_mode mode;
 };
 
-/* A file adds its cases to the suite migrate_deferred; 0 for its initcall to return. */
+/**
+ * migrate_cases_add - Add the cases of a file to the suite migrate_deferred.
+ * @cases: The cases, which are copied.  One without a function ends them.
+ *
+ * Context: An initcall, as it is __init.
+ * Return: 0, or -ENOSPC if the suite has no room for all of them.  The initcall of
+ * the file returns it.
+ */
 int migrate_cases_add(struct kunit_case *cases);
 
-/* All modes, and those that wait; test->param_value is a struct mode_case */
 #ifdef HAVE_API_2026
+/**
+ * mode_gen_params - Have a case run in each mode.
+ * @test: The test, which is not looked at.
+ * @prev: The struct mode_case before, or NULL for the first one.
+ * @desc: Where the name of the mode goes: KUNIT_PARAM_DESC_SIZE bytes.
+ *
+ * It is for KUNIT_CASE_PARAM().  test->param_value is then a struct mode_case.
+ *
+ * Return: the next struct mode_case, or NULL behind the last one.
+ */
 const void *mode_gen_params(struct kunit *test, const void *prev, char *desc);
+
+/**
+ * sync_mode_gen_params - Have a case run in each mode that waits.
+ * @test: The test, which is not looked at.
+ * @prev: The struct mode_case before, or NULL for the first one.
+ * @desc: Where the name of the mode goes: KUNIT_PARAM_DESC_SIZE bytes.
+ *
+ * It is for KUNIT_CASE_PARAM().  test->param_value is then a struct mode_case.
+ *
+ * Return: the next struct mode_case, or NULL behind the last one.
+ */
 const void *sync_mode_gen_params(struct kunit *test, const void *prev, char *desc);
 #else
 const void *mode_gen_params(const void *prev, char *desc);
@@ -118,20 +145,103 @@ void expect_not_isolated(struct kunit *test);
 
 pte_t *thp_ptes(struct kunit *test, int thp, spinlock_t **ptl);
 
+/**
+ * hold_lock - Lock a folio until drop_lock(), or until the test ends.
+ * @test: The test.
+ * @folio: The folio.
+ *
+ * Context: Sleeps until it has the folio lock, and returns with it held.
+ */
 void hold_lock(struct kunit *test, struct folio *folio);
+
+/**
+ * drop_lock - Unlock a folio that hold_lock() has locked.
+ * @test: The test.
+ * @folio: The folio.
+ */
 void drop_lock(struct kunit *test, struct folio *folio);
+
+/**
+ * hold_unmapped - Put migration entries in place of the mappings of a folio.
+ * @test: The test.
+ * @folio: The folio.
+ * @flags: For try_to_migrate().
+ *
+ * They stay until drop_unmapped(), or until the test ends.  Nobody looks whether all
+ * mappings were replaced.
+ *
+ * Context: May sleep.  Returns with the folio locked, and with a reference on it.
+ */
 void hold_unmapped(struct kunit *test, struct folio *folio, enum ttu_flags flags);
+
+/**
+ * drop_unmapped - Map a folio again that hold_unmapped() has unmapped.
+ * @test: The test.
+ * @folio: The folio.
+ *
+ * Context: May sleep.  Drops the folio lock and the reference.
+ */
 void drop_unmapped(struct kunit *test, struct folio *folio);
+
+/**
+ * hold_writeback - Have a folio under writeback until drop_writeback().
+ * @test: The test.
+ * @folio: The folio.
+ *
+ * It also ends with the test.
+ *
+ * Context: The caller does not hold the folio lock.  It is taken meanwhile, with
+ * newer kernels.
+ */
 void hold_writeback(struct kunit *test, struct folio *folio);
+
+/**
+ * drop_writeback - End the writeback of a folio that hold_writeback() has begun.
+ * @test: The test.
+ * @folio: The folio.
+ */
 void drop_writeback(struct kunit *test, struct folio *folio);
 
 /* Somebody else has a folio locked until somebody waits for that. */
 struct other_lock;
 
+/**
+ * other_ready - Get ready to have a folio locked by somebody else.
+ * @test: The test.
+ * @folio: The folio.
+ * @unmap: Address of a THP that is unmapped before the folio is unlocked, or 0.
+ *
+ * If it is the @other of a struct dst, the folio is locked when migrate_mode() asks
+ * for its first destination.  It is unlocked as soon as somebody waits for the lock,
+ * or after 10 seconds.
+ *
+ * Context: May sleep.
+ * Return: what expect_waited() takes.  Without memory the test ends.
+ */
 struct other_lock *other_ready(struct kunit *test, struct folio *folio,
 			       unsigned long unmap);
+
+/**
+ * other_locks - Have a folio locked by somebody else, now.
+ * @test: The test.
+ * @folio: The folio.
+ * @unmap: Address of a THP that is unmapped before the folio is unlocked, or 0.
+ *
+ * It is unlocked as soon as somebody waits for the lock, or after 10 seconds.
+ *
+ * Context: May sleep.  Takes the folio lock; a workqueue drops it.
+ * Return: what expect_waited() takes.  Without memory the test ends.
+ */
 struct other_lock *other_locks(struct kunit *test, struct folio *folio,
 			       unsigned long unmap);
+
+/**
+ * expect_waited - Expect that somebody waited for the lock.
+ * @test: The test.
+ * @other: What other_ready() or other_locks() returned.
+ *
+ * Context: Sleeps until the folio is unlocked.
+ */
 void expect_waited(struct kunit *test, struct other_lock *other);
 
 /* To be done when the test ends, or at kunit_release_action() */
@@ -172,7 +282,21 @@ struct lock_watch {
 	void *data;
 };
 
+/**
+ * watch_lock - Watch a lock until unwatch_lock(), or until the test ends.
+ * @test: The test.
+ * @watch: The lock, and what is called.  It is copied, and the caller becomes its
+ * task.
+ *
+ * One lock can be watched at a time.  Only the task that is watched reads more than
+ * the task, and it is the caller: nothing has to be locked.
+ */
 void watch_lock(struct kunit *test, const struct lock_watch *watch);
+
+/**
+ * unwatch_lock - Do not watch the lock of watch_lock() any more.
+ * @test: The test.
+ */
 void unwatch_lock(struct kunit *test);
 #endif
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Partially mapped large folios: make them, migrate them, and look at what became of
- * them.  See partial_thp.h.
+ * them.  See partial_thp.h, which also describes the functions for nodes and
+ * those that migrate a region.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,7 +35,16 @@ const char * const pthp_shape_names[PTHP_NR_SHAPES] = {
 	[PTHP_RANDOM]		= "random",
 };
 
-/* Does page @i of @n in folio @folio stay mapped? */
+/**
+ * pthp_shape_maps - Does a page of a folio stay mapped?
+ * @shape: The shape.
+ * @i: Index of the page in the folio.
+ * @n: How many pages the folio has.
+ * @folio: Index of the folio in its region.
+ * @seed: That of the region; only PTHP_RANDOM looks at it and at @folio.
+ *
+ * Return: true if it stays mapped.
+ */
 bool pthp_shape_maps(enum pthp_shape shape, unsigned int i, unsigned int n,
 		     unsigned int folio, unsigned int seed)
 {
@@ -73,7 +83,6 @@ const char * const pthp_call_names[PTHP_NR_CALLS] = {
 
 /* ---- nodes ---- */
 
-/* Pages of a memory block, which is what goes offline; 0 if nothing can */
 unsigned long pthp_block_pages(void)
 {
 	char buf[32];
@@ -91,7 +100,6 @@ void pthp_mask(unsigned long *mask, int node)
 	mask[node / bits] |= 1UL << (node % bits);
 }
 
-/* The first nodes that have memory and that this task may use; how many, @max at most */
 int pthp_nodes(int *nodes, int max)
 {
 	unsigned long mask[PTHP_MASK_LONGS] = { 0 };
@@ -138,7 +146,6 @@ int pthp_mbind_preferred(void *addr, size_t len, int node, int flags)
 	return mbind_mode(addr, len, MPOL_PREFERRED, node, flags);
 }
 
-/* On which node is the page at @addr?  Negative if on none. */
 int pthp_node_of(void *addr)
 {
 	int node = -1;
@@ -157,7 +164,6 @@ int pthp_prefer_node(int node)
 		       PTHP_MAX_NODES + 1) ? -errno : 0;
 }
 
-/* migrate_pages(2) of everything this process has on @from */
 long pthp_migrate_process(int from, int to)
 {
 	unsigned long old[PTHP_MASK_LONGS], new[PTHP_MASK_LONGS];
@@ -169,7 +175,6 @@ long pthp_migrate_process(int from, int to)
 	return ret < 0 ? -errno : ret;
 }
 
-/* The memory of a node, in pages, or 0 */
 unsigned long pthp_node_pages(int node)
 {
 	char path[64];
@@ -182,6 +187,11 @@ unsigned long pthp_node_pages(int node)
 
 /* ---- regions ---- */
 
+/**
+ * pthp_pmd_order - What is the order of a THP?
+ *
+ * Return: the order, or 0 if there are no THPs.
+ */
 unsigned int pthp_pmd_order(void)
 {
 	unsigned long pages = read_pmd_pagesize() / psize();
@@ -189,6 +199,11 @@ unsigned int pthp_pmd_order(void)
 	return pages ? ffsl(pages) - 1 : 0;
 }
 
+/**
+ * pthp_fill - Write to a page the content that pthp_intact() expects.
+ * @r: The region.
+ * @page: Index of the page in the region.
+ */
 void pthp_fill(struct pthp *r, unsigned int page)
 {
 	uint64_t *p = pthp_addr(r, page), stamp = pthp_stamp(r, page);
@@ -198,7 +213,12 @@ void pthp_fill(struct pthp *r, unsigned int page)
 		p[i] = stamp + i;
 }
 
-/* Have all mapped pages of the region the content they were given? */
+/**
+ * pthp_intact - Have all mapped pages of a region the content they were given?
+ * @r: The region.
+ *
+ * Return: true if so.  Otherwise the first eight that do not are written to stderr.
+ */
 bool pthp_intact(const struct pthp *r)
 {
 	unsigned int page, i, bad = 0;
@@ -229,6 +249,12 @@ bool pthp_intact(const struct pthp *r)
 	return !bad;
 }
 
+/**
+ * pthp_zeroed - Is a page full of zeroes?
+ * @p: The page.
+ *
+ * Return: true if so.
+ */
 bool pthp_zeroed(const uint64_t *p)
 {
 	unsigned int i;
@@ -240,7 +266,15 @@ bool pthp_zeroed(const uint64_t *p)
 	return true;
 }
 
-/* Do the unmapped pages read as nothing (munmap) or as zeroes (DONTNEED)? */
+/**
+ * pthp_holes_empty - Do the unmapped pages read as nothing or as zeroes?
+ * @r: The region.
+ *
+ * They read as nothing after munmap(2), and as zeroes after MADV_DONTNEED.  The read
+ * maps the zero page there, so that a second call returns false.
+ *
+ * Return: true if so.  Otherwise the first eight that do not are written to stderr.
+ */
 bool pthp_holes_empty(const struct pthp *r)
 {
 	unsigned int page, bad = 0;
@@ -273,9 +307,12 @@ static int pthp_cmp_folio(const void *a, const void *b)
 	return x->page < y->page ? -1 : x->page > y->page;
 }
 
-/*
- * Fill in @f for the page at @pfn from a window of page flags that is naturally
- * aligned to the largest folio.
+/**
+ * pthp_folio_of - Find the folio of a page by page flags.
+ * @f: Gets the PFN of the head, and the order.
+ * @pfn: PFN of the page.
+ * @win: Flags of the @n naturally aligned pages around it.
+ * @n: How many pages the largest folio has.
  */
 void pthp_folio_of(struct pthp_folio *f, unsigned long pfn,
 		   const uint64_t *win, unsigned int n)
@@ -292,6 +329,15 @@ void pthp_folio_of(struct pthp_folio *f, unsigned long pfn,
 	f->order = ffsl(end - head) - 1;
 }
 
+/**
+ * pthp_read_flags - Read page flags, as /proc/kpageflags has them.
+ * @r: The region, which has that file open.
+ * @pfn: PFN of the first page.
+ * @flags: The flags.
+ * @n: How many pages.
+ *
+ * Return: true if all could be read.
+ */
 bool pthp_read_flags(const struct pthp *r, unsigned long pfn,
 		     uint64_t *flags, unsigned int n)
 {
@@ -300,7 +346,13 @@ bool pthp_read_flags(const struct pthp *r, unsigned long pfn,
 	return pread(r->kpageflags, flags, len, pfn * sizeof(*flags)) == len;
 }
 
-/* Find the folios behind the mapped pages; false if a page is not present. */
+/**
+ * pthp_census_take - Find the folios behind the mapped pages of a region.
+ * @r: The region.
+ * @c: Gets the folios, by ascending PFN.  pthp_census_drop() has to free it.
+ *
+ * Return: true, or false if mapped pages are not present; stderr has their number.
+ */
 bool pthp_census_take(const struct pthp *r, struct pthp_census *c)
 {
 	unsigned int n = 1u << pthp_pmd_order(), page, i = 0, missing = 0;
@@ -343,13 +395,24 @@ bool pthp_census_take(const struct pthp *r, struct pthp_census *c)
 	return !missing;
 }
 
+/**
+ * pthp_census_drop - Free a census.
+ * @c: The census.
+ */
 void pthp_census_drop(struct pthp_census *c)
 {
 	free(c->folios);
 	c->folios = NULL;
 }
 
-/* "9:8,0:4", largest first */
+/**
+ * pthp_orders_str - Write numbers of folios as "9:8,0:4", the largest order first.
+ * @orders: How many there are of each order, up to PTHP_MAX_ORDER.
+ * @buf: Where it is written, and cut if it is too long.
+ * @len: Size of @buf in bytes.
+ *
+ * Return: @buf, or "none".
+ */
 const char *pthp_orders_str(const unsigned int *orders, char *buf, size_t len)
 {
 	int order, pos = 0;
@@ -363,7 +426,13 @@ const char *pthp_orders_str(const unsigned int *orders, char *buf, size_t len)
 	return pos ? buf : "none";
 }
 
-/* How many mapped pages of the region are on @node? */
+/**
+ * pthp_on_node - How many mapped pages of a region are on a node?
+ * @r: The region.
+ * @node: The node.
+ *
+ * Return: how many pages, or 0 if move_pages(2) fails.
+ */
 unsigned int pthp_on_node(const struct pthp *r, int node)
 {
 	unsigned int page, n = 0, on = 0;
@@ -379,9 +448,13 @@ unsigned int pthp_on_node(const struct pthp *r, int node)
 	return on;
 }
 
-/*
- * How many pages of the folios it began with are still anonymous memory, mapped
- * by nobody?  Free ones are not, and those somebody else got are mapped.
+/**
+ * pthp_left_behind - How many pages are anonymous memory mapped by nobody?
+ * @r: The region.  The pages are those of the folios it began with.
+ *
+ * Free pages are not anonymous, and those somebody else got are mapped.
+ *
+ * Return: how many pages.  All pages of a folio count if it cannot be looked at.
  */
 unsigned int pthp_left_behind(const struct pthp *r)
 {
@@ -406,6 +479,10 @@ unsigned int pthp_left_behind(const struct pthp *r)
 	return left;
 }
 
+/**
+ * pthp_free - Unmap a region and free what belongs to it.
+ * @r: The region.  It is zeroed, and nothing is done if it is already.
+ */
 void pthp_free(struct pthp *r)
 {
 	if (!r->mem)
@@ -421,10 +498,18 @@ void pthp_free(struct pthp *r)
 	memset(r, 0, sizeof(*r));
 }
 
-/*
- * Map and fill @nr_folios folios of @order on @node.  Return NULL or what is
- * missing.  The order is asked for by MADV_HUGEPAGE, and a smaller one than
- * that of the PMD by a region too short for it.  khugepaged is kept out.
+/**
+ * pthp_alloc - Map and fill a region.
+ * @r: The region; pthp_free() frees it, also if this fails.
+ * @nr_folios: How many large folios.
+ * @order: Their order.
+ * @node: The node they are on.
+ * @seed: What contents and PTHP_RANDOM are made of.
+ *
+ * The order is asked for by MADV_HUGEPAGE, and a smaller one than that of the PMD by
+ * a region too short for it.  khugepaged is kept out.
+ *
+ * Return: NULL, or what is missing.
  */
 const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
 		       unsigned int order, int node, unsigned int seed)
@@ -492,7 +577,15 @@ const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
 	return NULL;
 }
 
-/* Call @fn for every run of pages of the region that are mapped, or are not. */
+/**
+ * pthp_walk_runs - Call a function for runs of pages that are mapped, or are not.
+ * @r: The region.
+ * @mapped: Whether they are mapped.
+ * @fn: The function; it gets the address, the length in bytes and @arg.
+ * @arg: Whatever it needs.
+ *
+ * Return: 0, or the first error of @fn; it is called for the other runs, too.
+ */
 int pthp_walk_runs(struct pthp *r, bool mapped, pthp_run_fn fn, long arg)
 {
 	unsigned int start, end;
@@ -512,6 +605,14 @@ int pthp_walk_runs(struct pthp *r, bool mapped, pthp_run_fn fn, long arg)
 	return ret;
 }
 
+/**
+ * pthp_punch_run - Unmap memory, for pthp_walk_runs().
+ * @addr: Its address.
+ * @len: Its length in bytes.
+ * @hole: An enum pthp_hole: how.
+ *
+ * Return: 0, or a negative error.
+ */
 int pthp_punch_run(void *addr, size_t len, long hole)
 {
 	int err;
@@ -523,7 +624,14 @@ int pthp_punch_run(void *addr, size_t len, long hole)
 	return err ? -errno : 0;
 }
 
-/* Unmap what @shape does not map, in this process. */
+/**
+ * pthp_punch - Unmap what a shape does not map, in this process.
+ * @r: The region.
+ * @shape: The shape.
+ * @hole: How to unmap it.
+ *
+ * Return: 0, or the first error, which is negative.
+ */
 int pthp_punch(struct pthp *r, enum pthp_shape shape, enum pthp_hole hole)
 {
 	unsigned int n = 1u << r->order, page;
@@ -538,7 +646,12 @@ int pthp_punch(struct pthp *r, enum pthp_shape shape, enum pthp_hole hole)
 	return pthp_walk_runs(r, false, pthp_punch_run, hole);
 }
 
-/* Have whole THPs mapped by PTEs. */
+/**
+ * pthp_map_by_ptes - Have whole THPs mapped by PTEs.
+ * @r: The region.
+ *
+ * Return: true if no PMD maps any of them any more.
+ */
 bool pthp_map_by_ptes(const struct pthp *r)
 {
 	unsigned int n = 1u << r->order, i;
@@ -553,12 +666,19 @@ bool pthp_map_by_ptes(const struct pthp *r)
 	return check_huge_anon(r->mem, 0, read_pmd_pagesize());
 }
 
+/**
+ * pthp_mbind_run - Migrate memory by mbind(2), for pthp_walk_runs().
+ * @addr: Its address.
+ * @len: Its length in bytes.
+ * @node: The node it is to go to.
+ *
+ * Return: 0, or a negative error: -EIO if some of it stayed.
+ */
 int pthp_mbind_run(void *addr, size_t len, long node)
 {
 	return pthp_mbind(addr, len, node, MPOL_MF_MOVE_ALL | MPOL_MF_STRICT);
 }
 
-/* Name one page of every folio, for move_pages(2); return how many there are. */
 long pthp_name_folios(struct pthp *r, int to)
 {
 	struct pthp_census c;
@@ -591,10 +711,6 @@ long pthp_move_folios(struct pthp *r, int to)
 	return nr < 0 ? nr : pthp_move_named(r, nr);
 }
 
-/*
- * Migrate the region, shared with other processes or not.  Return what the call
- * does: the number of folios that stayed, or a negative error.
- */
 long pthp_migrate(struct pthp *r, enum pthp_call call, int from, int to)
 {
 	switch (call) {
@@ -610,7 +726,13 @@ long pthp_migrate(struct pthp *r, enum pthp_call call, int from, int to)
 	}
 }
 
-/* Take a reference on the page at @addr, until pthp_unpin(). */
+/**
+ * pthp_pin - Take a reference on a page, until pthp_unpin().
+ * @addr: Its address.
+ * @pipefd: The two ends of the pipe that has it.
+ *
+ * Return: true, or false if there is no pipe or the page did not get into it.
+ */
 bool pthp_pin(void *addr, int *pipefd)
 {
 	struct iovec iov = { .iov_base = addr, .iov_len = psize() };
@@ -621,7 +743,12 @@ bool pthp_pin(void *addr, int *pipefd)
 
 /* ---- userfaultfd(2) ---- */
 
-/* Open one that can write-protect; return NULL or what is missing. */
+/**
+ * pthp_uffd_open - Open a userfaultfd that can write-protect.
+ * @uffd: The file descriptor, or -1.
+ *
+ * Return: NULL, or what is missing.
+ */
 const char *pthp_uffd_open(int *uffd)
 {
 	struct uffdio_api api = {
@@ -638,7 +765,15 @@ const char *pthp_uffd_open(int *uffd)
 	return "no userfaultfd write protection";
 }
 
-/* Write-protect memory that is registered, or no longer. */
+/**
+ * pthp_uffd_protect - Write-protect memory that is registered, or no longer.
+ * @uffd: The userfaultfd.
+ * @addr: Address of the memory.
+ * @len: Its length in bytes.
+ * @protect: false: do not write-protect it any longer.
+ *
+ * Return: 0, or a negative error.
+ */
 int pthp_uffd_protect(int uffd, void *addr, size_t len, bool protect)
 {
 	struct uffdio_writeprotect wp = {

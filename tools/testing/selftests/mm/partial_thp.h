@@ -158,18 +158,95 @@ static inline bool pthp_make_swap(const char *path, unsigned long bytes)
 
 /* ---- nodes ---- */
 
+/**
+ * pthp_block_pages - How large is a memory block, which is what goes offline?
+ *
+ * Return: its pages, or 0 if nothing can go offline.
+ */
 unsigned long pthp_block_pages(void);
+
+/**
+ * pthp_node_pages - How much memory has a node?
+ * @node: The node.
+ *
+ * Return: its pages, or 0 if that cannot be read.
+ */
 unsigned long pthp_node_pages(int node);
+
+/**
+ * pthp_mask - Make the mask of one node.
+ * @mask: The mask, of PTHP_MASK_LONGS longs.
+ * @node: The node, below PTHP_MAX_NODES.
+ */
 void pthp_mask(unsigned long *mask, int node);
+
+/**
+ * pthp_nodes - Find the first nodes that have memory and that this task may use.
+ * @nodes: The nodes.
+ * @max: How many there is room for.
+ *
+ * Return: how many were found, or 0 if get_mempolicy(2) fails.
+ */
 int pthp_nodes(int *nodes, int max);
+
+/**
+ * pthp_two_nodes - Find the first two nodes that this task may use.
+ * @a: The first node.
+ * @b: The second node.
+ *
+ * Return: true, or false if there are no two with memory; then nothing is written.
+ */
 bool pthp_two_nodes(int *a, int *b);
+
+/**
+ * pthp_mbind - Bind memory to a node by mbind(2).
+ * @addr: Its address.
+ * @len: Its length in bytes.
+ * @node: The node.
+ * @flags: MPOL_MF_MOVE and so on, or 0 to set nothing but the policy.
+ *
+ * Return: 0, or a negative error.
+ */
 int pthp_mbind(void *addr, size_t len, int node, int flags);
+
+/**
+ * pthp_mbind_preferred - Have memory prefer a node, by mbind(2).
+ * @addr: Its address.
+ * @len: Its length in bytes.
+ * @node: The node.
+ * @flags: MPOL_MF_MOVE and so on, or 0 to set nothing but the policy.
+ *
+ * Return: 0, or a negative error.
+ */
 int pthp_mbind_preferred(void *addr, size_t len, int node, int flags);
+
+/**
+ * pthp_node_of - On which node is a page?
+ * @addr: Its address.
+ *
+ * Return: the node, or a negative error if it is on none.
+ */
 int pthp_node_of(void *addr);
+
+/**
+ * pthp_prefer_node - Have this task allocate from a node as long as that has memory.
+ * @node: The node.
+ *
+ * Return: 0, or a negative error.
+ */
 int pthp_prefer_node(int node);
 bool pthp_fill_node(int node, size_t step);
 bool pthp_fill_share(int node, unsigned int share);
 bool pthp_can_have(int from, int to, unsigned int order);
+
+/**
+ * pthp_migrate_process - Migrate everything this process has on a node.
+ * @from: That node.
+ * @to: The node it is to go to.
+ *
+ * Return: what migrate_pages(2) returns: how many folios stayed, or a negative
+ * error.
+ */
 long pthp_migrate_process(int from, int to);
 
 /* ---- the kernel's log ---- */
@@ -300,9 +377,45 @@ int pthp_punch_run(void *addr, size_t len, long hole);
 int pthp_mbind_run(void *addr, size_t len, long node);
 
 /* Migration, and what is in its way */
+
+/**
+ * pthp_migrate - Migrate a region, shared with other processes or not.
+ * @r: The region.
+ * @call: By which system call.
+ * @from: The node it is on; PTHP_MIGRATE_PAGES moves the whole process from there.
+ * @to: The node it is to go to.
+ *
+ * Return: what the call returns: how many folios stayed, or a negative error.
+ * mbind(2) has -EIO for folios that stayed.
+ */
 long pthp_migrate(struct pthp *r, enum pthp_call call, int from, int to);
+
+/**
+ * pthp_name_folios - Name one page of every folio of a region, for move_pages(2).
+ * @r: The region; its @addrs, @nodes and @status are filled in.
+ * @to: The node they are to go to.
+ *
+ * Return: how many there are, or -EFAULT if a mapped page is not present.
+ */
 long pthp_name_folios(struct pthp *r, int to);
+
+/**
+ * pthp_move_named - Call move_pages(2) for pages that are named.
+ * @r: The region; its @addrs and @nodes name them, and its @status is written.
+ * @nr: How many.
+ *
+ * Return: what the call returns: how many of them stayed, or a negative error.
+ */
 long pthp_move_named(struct pthp *r, long nr);
+
+/**
+ * pthp_move_folios - Migrate all folios of a region by move_pages(2).
+ * @r: The region.
+ * @to: The node they are to go to.
+ *
+ * Return: what the call returns: how many folios stayed, or a negative error;
+ * -EFAULT also if a mapped page is not present.
+ */
 long pthp_move_folios(struct pthp *r, int to);
 bool pthp_pin(void *addr, int *pipefd);
 

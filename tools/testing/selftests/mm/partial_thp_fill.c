@@ -49,9 +49,16 @@ static char *map_for_node(int node, unsigned int share, char **end)
 	return madvise(mem, *end - mem, MADV_HUGEPAGE) ? NULL : mem;
 }
 
-/*
- * Fill @node.  With @step, give every other block of that size back, and lock the rest so
- * that compaction leaves it where it is.
+/**
+ * pthp_fill_node - Fill a node with memory of this process.
+ * @node: The node.
+ * @step: 0, or the size in bytes of blocks.  Every other one, by PFN, is given back.
+ *
+ * With @step the rest is locked, so that compaction leaves it where it is.  The
+ * memory stays until the process ends, and this task prefers the node from now on.
+ *
+ * Return: true, or false if something fails.  Without @step it is also false if the
+ * node did not get full.
  */
 bool pthp_fill_node(int node, size_t step)
 {
@@ -81,7 +88,16 @@ bool pthp_fill_node(int node, size_t step)
 	return true;
 }
 
-/* Take a 1/@share of what @node has. */
+/**
+ * pthp_fill_share - Take a share of what a node has.
+ * @node: The node.
+ * @share: 1 for all of it, 2 for one half, and so on.
+ *
+ * It stops early if the node has no more.  The memory stays until the process ends,
+ * and this task prefers the node from now on.
+ *
+ * Return: true, or false if it cannot begin.
+ */
 bool pthp_fill_share(int node, unsigned int share)
 {
 	char *mem, *end;
@@ -93,7 +109,14 @@ bool pthp_fill_share(int node, unsigned int share)
 	return true;
 }
 
-/* Do some folios of @order get from node @from to node @to in one piece? */
+/**
+ * pthp_can_have - Do some folios of an order get to a node in one piece?
+ * @from: The node to make them on.
+ * @to: The node to migrate them to.
+ * @order: Their order.
+ *
+ * Return: true if all of them are of @order when they are there.
+ */
 bool pthp_can_have(int from, int to, unsigned int order)
 {
 	struct pthp_census c = { 0 };

@@ -23,7 +23,14 @@
 
 #define MAKE_IT_FAIL	"/proc/thread-self/make-it-fail"
 
-/* stdio would allocate, and have locks that a child inherits. */
+/**
+ * say - Write a message to stderr.
+ * @fmt: The message, as for printf(3): less than 256 bytes.
+ * @...: What @fmt refers to.
+ *
+ * stdio would allocate, and have locks that a child inherits.  The process exits if
+ * the message cannot be written.
+ */
 void say(const char *fmt, ...)
 {
 	char buf[256];
@@ -37,6 +44,15 @@ void say(const char *fmt, ...)
 		_exit(KSFT_FAIL);
 }
 
+/**
+ * cgroup_file - Make the path of a file of a cgroup.
+ * @buf: Gets the path.
+ * @size: Size of @buf in bytes.
+ * @group: Number of the cgroup, or -1 for the one that all of them are in.
+ * @name: The file.
+ *
+ * Return: @buf.
+ */
 const char *cgroup_file(char *buf, size_t size, int group,
 			const char *name)
 {
@@ -67,7 +83,17 @@ static void let_allocations_fail(void)
 		say("# %s: %s\n", MAKE_IT_FAIL, strerror(errno));
 }
 
-/* Name pages of an owner to move_pages(2). */
+/**
+ * move_some - Name pages of an owner to move_pages(2).
+ * @o: The owner.
+ * @pid: Its process, or 0 for this one.
+ * @rng: State of rnd().
+ *
+ * What the call does is counted, and not returned.
+ *
+ * Context: Takes pins_longterm of the owner for reading.  If somebody has it for
+ * writing, it does nothing, rather than wait.
+ */
 void move_some(const struct owner *o, pid_t pid, uint64_t *rng)
 {
 	unsigned int i, n = 1 + rnd(rng) % NR_NAMED;
@@ -109,7 +135,14 @@ static void bind_some(const struct owner *o, uint64_t *rng)
 	count(BIND, 1);
 }
 
-/* Mostly when there may be a THP, whole or waiting to be split */
+/**
+ * mover - A thread of an owner: migrate its memory.
+ * @arg: A struct helper.
+ *
+ * It does so mostly when there may be a THP, whole or waiting to be split.
+ *
+ * Return: NULL, when the run is to stop.
+ */
 void *mover(void *arg)
 {
 	struct helper *h = arg;
@@ -144,7 +177,15 @@ static void migrate_process(pid_t pid, int from)
 	count(MIGRATE, 1);
 }
 
-/* The same from outside, where addresses of short chunks do not matter. */
+/**
+ * outsider - A thread outside: migrate the memory of all owners.
+ * @arg: A struct helper.
+ *
+ * It takes the geometry of @arg for that of all owners.  Some have shorter chunks,
+ * which does not matter here.
+ *
+ * Return: NULL, when the run is to stop.
+ */
 void *outsider(void *arg)
 {
 	struct helper *h = arg;
@@ -222,6 +263,16 @@ static void merge(const struct owner *o, uint64_t *rng, const struct range *r)
 	pthread_rwlock_unlock(&world->pins_longterm[o->id]);
 }
 
+/**
+ * disturber - A thread of an owner: be in the way of those who migrate its memory.
+ * @arg: A struct helper.
+ *
+ * It swaps out, collapses, merges and pins.
+ *
+ * Context: Takes pins_longterm of the owner for writing, to merge and for long-term
+ * pins.  It does not wait for that.
+ * Return: NULL, when the run is to stop.
+ */
 void *disturber(void *arg)
 {
 	struct io_uring_params params = { 0 };
@@ -256,6 +307,12 @@ void *disturber(void *arg)
 	return NULL;
 }
 
+/**
+ * compactor - A thread outside: compact all memory, once a second.
+ * @arg: Not looked at.
+ *
+ * Return: NULL, when the run is to stop.
+ */
 void *compactor(void *arg)
 {
 	while (!stopped()) {
@@ -266,6 +323,12 @@ void *compactor(void *arg)
 	return NULL;
 }
 
+/**
+ * shrinker - A thread outside: call the shrinkers, and reclaim memory of owners.
+ * @arg: A struct helper.
+ *
+ * Return: NULL, when the run is to stop.
+ */
 void *shrinker(void *arg)
 {
 	struct helper *h = arg;
@@ -304,6 +367,16 @@ static unsigned int change_cgroup(int from, int to)
 	return nr;
 }
 
+/**
+ * cgroup_mover - A thread outside: move owners between two cgroups.
+ * @arg: A struct helper.
+ *
+ * It also removes the cgroup that they left, if it can, and makes it again.  It
+ * begins when all owners have their memory: an owner cannot join a cgroup while that
+ * is renewed.
+ *
+ * Return: NULL, when the run is to stop.
+ */
 void *cgroup_mover(void *arg)
 {
 	struct helper *h = arg;

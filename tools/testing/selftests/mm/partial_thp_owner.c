@@ -17,7 +17,15 @@
 
 /* ---- an owner and its memory ---- */
 
-/* Half of the time, what the owner is busy with */
+/**
+ * some_chunk - Choose a chunk of an owner.
+ * @o: The owner.
+ * @rng: State of rnd().
+ *
+ * Half of the time it is what the owner is busy with.
+ *
+ * Return: the range of its pages.
+ */
 struct range some_chunk(const struct owner *o, uint64_t *rng)
 {
 	unsigned int chunk = rnd(rng) % (2 * NR_CHUNKS);
@@ -40,6 +48,15 @@ static struct range part_of(const struct range *chunk, const struct owner *o,
 	return r;
 }
 
+/**
+ * some_range - Choose a range in a chunk of an owner.
+ * @o: The owner.
+ * @rng: State of rnd().
+ *
+ * Short ones are chosen more often than long ones.
+ *
+ * Return: the range.
+ */
 struct range some_range(const struct owner *o, uint64_t *rng)
 {
 	struct range chunk = some_chunk(o, rng);
@@ -397,6 +414,11 @@ static void work(struct owner *o)
 
 /* ---- an owner's life ---- */
 
+/**
+ * owner_geometry - Set how many pages an owner has, and in which chunks.
+ * @o: The owner.
+ * @id: Its number.  The last one has chunks that are too short for a THP.
+ */
 void owner_geometry(struct owner *o, unsigned int id)
 {
 	o->id = id;
@@ -452,7 +474,16 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	_exit(KSFT_FAIL);
 }
 
-/* Nothing is mapped later on than in here, so that holes stay holes. */
+/**
+ * owner_main - Be an owner until the run is to stop, or a page is wrong.
+ * @id: Its number.
+ * @parent: The process that has made this one.
+ *
+ * Nothing is mapped later on than in here, so that holes stay holes.  A page that is
+ * wrong ends the whole run.  The process is killed if its parent ends.
+ *
+ * Return: KSFT_PASS; or KSFT_FAIL if a page was wrong, or something is not possible.
+ */
 int owner_main(unsigned int id, pid_t parent)
 {
 	void *(*const jobs[])(void *) = { mover, disturber };

@@ -20,7 +20,13 @@
 
 /* ---- files, and knobs that are set back ---- */
 
-/* 0, or a negative error */
+/**
+ * pthp_write - Write to a file that exists.
+ * @path: The file.
+ * @value: A string.
+ *
+ * Return: 0, or a negative error; -EIO if not all was taken.
+ */
 long pthp_write(const char *path, const char *value)
 {
 	int fd = open(path, O_WRONLY);
@@ -36,6 +42,14 @@ long pthp_write(const char *path, const char *value)
 	return ret;
 }
 
+/**
+ * pthp_get - Read a file from its beginning, by one read(2).
+ * @path: The file.
+ * @buf: Gets a string; what does not fit is left out.
+ * @size: Size of @buf in bytes.
+ *
+ * Return: true, or false if the file cannot be opened or read.
+ */
 bool pthp_get(const char *path, char *buf, size_t size)
 {
 	int fd = open(path, O_RDONLY);
@@ -51,7 +65,12 @@ bool pthp_get(const char *path, char *buf, size_t size)
 	return true;
 }
 
-/* The number that a file begins with, or -1 */
+/**
+ * pthp_get_number - Read the number that a file begins with.
+ * @path: The file.
+ *
+ * Return: the number, or -1 if there is none.
+ */
 long pthp_get_number(const char *path)
 {
 	char buf[64], *end;
@@ -63,7 +82,13 @@ long pthp_get_number(const char *path)
 	return end == buf ? -1 : value;
 }
 
-/* The number behind @name and blanks, in a file that has one in each line; or -1 */
+/**
+ * pthp_get_named - Read a number from a file that has one in each line.
+ * @path: The file.
+ * @name: The word before the number.  There are blanks between them.
+ *
+ * Return: the first such number, or -1 if there is none.
+ */
 long pthp_get_named(const char *path, const char *name)
 {
 	char line[256], *at;
@@ -91,9 +116,15 @@ static struct {
 } knobs[MAX_KNOBS];
 static unsigned int nr_knobs;
 
-/*
- * Set a knob until pthp_restore(); false if there is none.  Of "always [madvise] never"
- * the word in brackets is what it was set to.
+/**
+ * pthp_set - Set a knob until pthp_restore().
+ * @path: The knob, a file.
+ * @value: What it is set to.
+ *
+ * Of "always [madvise] never" the word in brackets is what it was set to.
+ *
+ * Return: true, or false if there is no such knob, it cannot be set, or MAX_KNOBS
+ * are set already.
  */
 bool pthp_set(const char *path, const char *value)
 {
@@ -112,7 +143,11 @@ bool pthp_set(const char *path, const char *value)
 	return true;
 }
 
-/* Set all knobs back, the last one first. */
+/**
+ * pthp_restore - Set all knobs of pthp_set() back, the last one first.
+ *
+ * Those that cannot be set back are written to stderr.
+ */
 void pthp_restore(void)
 {
 	while (nr_knobs) {
@@ -123,23 +158,38 @@ void pthp_restore(void)
 	}
 }
 
-/* Automatic NUMA balancing moves pages, too: none of it until pthp_restore(). */
+/**
+ * pthp_no_balancing - Have no automatic NUMA balancing until pthp_restore().
+ *
+ * It moves pages, too.  A kernel may not have it: that is no error.
+ */
 void pthp_no_balancing(void)
 {
 	pthp_set("/proc/sys/kernel/numa_balancing", "0");
 }
 
-/* Have the shrinkers called. */
+/**
+ * pthp_shrink - Have the shrinkers called.
+ *
+ * The kernel does not write to the console about it from now on.
+ *
+ * Return: true, or false if the kernel cannot be told to.
+ */
 bool pthp_shrink(void)
 {
 	/* 4: it does not write to the console from now on */
 	return pthp_put(PTHP_DROP_CACHES, "4") && pthp_put(PTHP_DROP_CACHES, "2");
 }
 
-/*
- * Have each CPU let go of cgroups that were removed.  It keeps the one that it charged
- * last, and the removal has only those CPUs let go that have charged in advance.  They
- * have, for @dir: a cgroup that is made for this, and removed.
+/**
+ * pthp_drop_cgroups - Have each CPU let go of cgroups that were removed.
+ * @dir: Path of a cgroup that does not exist; it is made for this, and removed.
+ *
+ * A CPU keeps the cgroup that it charged last, and the removal has only those CPUs
+ * let go that have charged in advance.  They have, for @dir: a child joins it, and
+ * charges a page on each CPU.
+ *
+ * Return: true, or false if any of this fails.
  */
 bool pthp_drop_cgroups(const char *dir)
 {
@@ -177,7 +227,11 @@ bool pthp_drop_cgroups(const char *dir)
 
 /* ---- the kernel's log ---- */
 
-/* What the kernel says from now on, for pthp_log_next() and close(2); or -1 */
+/**
+ * pthp_log_open - Open the kernel's log, for what it says from now on.
+ *
+ * Return: a file descriptor for pthp_log_next() and close(2), or -1.
+ */
 int pthp_log_open(void)
 {
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
@@ -187,7 +241,13 @@ int pthp_log_open(void)
 	return log;
 }
 
-/* Read the next record into @record, of PTHP_LOG_RECORD bytes; false if there is none yet. */
+/**
+ * pthp_log_next - Read the next record of the kernel's log.
+ * @log: What pthp_log_open() returned.
+ * @record: Gets a string; it has PTHP_LOG_RECORD bytes.
+ *
+ * Return: true, or false if there is none yet.
+ */
 bool pthp_log_next(int log, char *record)
 {
 	ssize_t len;
@@ -237,7 +297,15 @@ static long refresh_counters(void)
 	return isolated;
 }
 
-/* Events are summed over the CPUs, the rest is once stat_refresh folded it. */
+/**
+ * pthp_vmstat_read - Read the events of migration and splits.
+ * @s: What /proc/vmstat has of each; nr_isolated_anon can be below zero.
+ *
+ * The kernel sums events up over the CPUs.  The rest is exact only after
+ * stat_refresh, which is written first.
+ *
+ * Return: true, or false if the kernel does not have all of them.
+ */
 bool pthp_vmstat_read(struct pthp_vmstat *s)
 {
 	long value, below_zero = refresh_counters();
@@ -263,7 +331,13 @@ bool pthp_vmstat_read(struct pthp_vmstat *s)
 	return found == PTHP_NR_EVENTS;
 }
 
-/* A statistic of all folios of @order, or -1 where the kernel has none */
+/**
+ * pthp_folio_stat - Read a statistic of all folios of one order.
+ * @order: The order.
+ * @name: The statistic.
+ *
+ * Return: its number, or -1 where the kernel has none.
+ */
 long pthp_folio_stat(unsigned int order, const char *name)
 {
 	char path[128];
@@ -273,7 +347,12 @@ long pthp_folio_stat(unsigned int order, const char *name)
 	return pthp_get_number(path);
 }
 
-/* The knob for anonymous folios of @order */
+/**
+ * pthp_order_knob - Make the path of the knob for anonymous folios of one order.
+ * @path: Gets the path.
+ * @size: Size of @path in bytes.
+ * @order: The order.
+ */
 void pthp_order_knob(char *path, size_t size, unsigned int order)
 {
 	snprintf(path, size, PTHP_THP "hugepages-%ukB/enabled", (psize() >> 10) << order);
