@@ -159,6 +159,7 @@ static void add_up(struct watch_look *look)
 		sum->folios += t->folios;
 		sum->pages += t->pages;
 		sum->large += t->large;
+		sum->thps += t->thps;
 		sum->queued += t->queued;
 		sum->partial += t->partial;
 		sum->whole += t->whole;
@@ -229,6 +230,7 @@ void watch_list(struct list_head *list, struct watch_look *look, bool trace)
 		if (folio_test_large(folio)) {
 			nr = folio_nr_pages(folio);
 			t->large++;
+			t->thps += !folio_test_hugetlb(folio);
 			if (folio_split_deferred(folio)) {
 				look_at_queued(folio, t, trace);
 				budget -= min(budget, nr);

@@ -182,6 +182,22 @@ static const struct watch_tally *tally_on(const struct watch_look *look, int nid
 	return &none;
 }
 
+/*
+ * How many of @gone folios that waited to be split has a call split?  Stock 6.12 splits
+ * these, and others only for want of a destination.  6.1 splits any THP for that, and
+ * no other: then it is the same share of all THPs.
+ */
+static unsigned long split_of(unsigned long split, unsigned long gone,
+			      unsigned long thps_gone)
+{
+#ifdef HAVE_FOLIO_SPLIT_PLAN
+	return min(split, gone);
+#else
+	thps_gone = max(thps_gone, gone);
+	return thps_gone ? mult_frac(gone, min(split, thps_gone), thps_gone) : 0;
+#endif
+}
+
 /* @was before and @left after the call; others may have come to it meanwhile */
 static unsigned long gone_of(unsigned long was, unsigned long left)
 {
@@ -250,7 +266,7 @@ void watch_result(int reason, const struct watch_look *before,
 		.reason = reason,
 		.fixed = fixed,
 		.seen = before->total,
-		.failed = left->total.partial + left->total.whole,
+		.failed = left->total.partial,
 		.split = outcome->split,
 		.given = given,
 	};
@@ -262,12 +278,13 @@ void watch_result(int reason, const struct watch_look *before,
 		event.seen.nid = before->node[0].nid;
 	gone = gone_of(before->total.partial, left->total.partial) +
 	       gone_of(before->total.whole, left->total.whole);
-	split = min(outcome->split, gone);
+	split = split_of(outcome->split, gone,
+			 gone_of(before->total.thps, left->total.thps));
 
 	for (t = before->node; t < before->node + before->nr; t++) {
 		const struct watch_tally *l = tally_on(left, t->nid);
 
-		count(t->nid, reason, WATCH_FAILED, l->partial + l->whole);
+		count(t->nid, reason, WATCH_FAILED, l->partial);
 		if (!fixed)
 			event.lost += result_on(reason, t, l, split, gone);
 	}

@@ -43,6 +43,7 @@ enum watch_count {
  * @folios: All of them.
  * @pages: Their pages.
  * @large: Those that are large.
+ * @thps: Those that are THPs, which a split leaves none of.
  * @queued: Large folios that wait to be split, as the kernel says.
  * @partial: Those of @queued of which some pages are mapped and others not.
  * @whole: Those of @queued of which all pages are mapped.
@@ -55,6 +56,7 @@ struct watch_tally {
 	int nid;
 	unsigned int folios;
 	unsigned int large;
+	unsigned int thps;
 	unsigned int queued;
 	unsigned int partial;
 	unsigned int whole;

@@ -521,6 +521,8 @@ const char *pthp_alloc(struct pthp *r, unsigned int nr_folios,
 	bool ok;
 
 	memset(r, 0, sizeof(*r));
+	r->pagemap = -1;
+	r->kpageflags = -1;
 	if (!pmd || order > pthp_pmd_order())
 		return "no transparent huge pages";
 	r->order = order;

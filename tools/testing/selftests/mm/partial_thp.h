@@ -75,7 +75,8 @@ static inline bool pthp_run_on(int cpu)
 #define PTHP_COMPACT		"/proc/sys/vm/compact_memory"
 #define PTHP_DROP_CACHES	"/proc/sys/vm/drop_caches"
 
-#define PTHP_MAX_ORDER		10
+/* That of a PMD with pages of 64 KiB */
+#define PTHP_MAX_ORDER		13
 #define PTHP_MAX_NODES		1024
 #define PTHP_MASK_LONGS		(PTHP_MAX_NODES / (8 * sizeof(unsigned long)))
 #define PTHP_WORDS		(psize() / sizeof(uint64_t))

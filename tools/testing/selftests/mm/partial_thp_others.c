@@ -40,6 +40,8 @@ void say(const char *fmt, ...)
 	va_start(args, fmt);
 	len = vsnprintf(buf, sizeof(buf), fmt, args);
 	va_end(args);
+	if (len >= (int)sizeof(buf))
+		len = sizeof(buf) - 1;
 	if (write(STDERR_FILENO, buf, len) != len)
 		_exit(KSFT_FAIL);
 }

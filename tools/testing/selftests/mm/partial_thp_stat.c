@@ -199,14 +199,14 @@ bool pthp_drop_cgroups(const char *dir)
 	pid_t pid;
 	char *mem;
 
-	mem = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED || mkdir(dir, 0755))
+	if (mkdir(dir, 0755))
 		return false;
 	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
 	pid = fork();
 	if (!pid) {
-		if (!pthp_put(path, "0"))
+		mem = mmap(NULL, psize(), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mem == MAP_FAILED || !pthp_put(path, "0"))
 			_exit(1);
 		for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
 			CPU_ZERO(&set);
@@ -219,7 +219,6 @@ bool pthp_drop_cgroups(const char *dir)
 		}
 		_exit(0);
 	}
-	munmap(mem, psize());
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		status = -1;
 	return !rmdir(dir) && !status;
