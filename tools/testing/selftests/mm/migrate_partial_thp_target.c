@@ -476,8 +476,8 @@ TEST_F(partial_thp_target, fragmented_target_preferred)
 }
 
 /*
- * The same with whole folios of 128 KiB, of which the first one is pinned: all others
- * get there.  Stock: it copies them to the node they are on.
+ * The same with whole folios of 128 KiB, of which one is pinned: all others get there.
+ * Stock: it copies them to the node they are on.
  *
  * Needs: mm/mempolicy: take smaller targets rather than those
  */
@@ -494,7 +494,7 @@ TEST_F(partial_thp_target, fragmented_target_pinned)
 	ASSERT_TRUE(switch_order(env, have + 1));
 	if (!build(_metadata, env))
 		return;
-	ASSERT_TRUE(pthp_pin(env->r.mem, pipefd));
+	ASSERT_TRUE(pthp_pin(pthp_addr(&env->r, env->r.nr / 2), pipefd));
 	EXPECT_EQ(0, pthp_mbind_preferred(env->r.mem, pthp_len(&env->r), env->dst,
 					  MPOL_MF_MOVE));
 	EXPECT_EQ(env->r.nr_mapped - (1u << env->order), pthp_on_node(&env->r, env->dst));
