@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,7 +193,6 @@ bool pthp_shrink(void)
 bool pthp_drop_cgroups(const char *dir)
 {
 	char path[128];
-	cpu_set_t set;
 	int cpu, status;
 	pid_t pid;
 	char *mem;
@@ -209,9 +207,7 @@ bool pthp_drop_cgroups(const char *dir)
 		if (mem == MAP_FAILED || !pthp_put(path, "0"))
 			_exit(1);
 		for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-			CPU_ZERO(&set);
-			CPU_SET(cpu, &set);
-			if (sched_setaffinity(0, sizeof(set), &set))
+			if (!pthp_run_on(cpu))
 				continue;
 			if (madvise(mem, psize(), MADV_DONTNEED))
 				_exit(1);
