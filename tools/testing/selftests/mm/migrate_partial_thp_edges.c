@@ -5,9 +5,10 @@
  *
  * A kernel that splits to single pages gets some things right by the way.  A page full
  * of zeroes becomes the shared zero page, each page lies in one VMA, and each is
- * mlocked when it is mapped.  A kernel that splits into larger pieces has to do the
- * same on purpose.  The tests here make THPs with zero-filled pages or with several
- * VMAs, unmap a part of them, migrate the rest, and look at what each piece holds.
+ * mlocked when it is mapped.  The indices of pages that are interleaved are odd and even.
+ * A kernel that splits into larger pieces has to do the same on purpose.  The tests here
+ * make THPs with zero-filled pages or with several VMAs, unmap a part of them, migrate
+ * the rest, and look at what each piece holds, and where it is.
  *
  * A comment above each case says what it proves and what stock does.  "Stock" is a 6.12
  * kernel that splits to single pages.  A stock 6.1 kernel migrates such THPs whole, and
@@ -554,4 +555,80 @@ TEST_F(partial_thp_edges, mlock_runs)
 }
 
 #endif
+
+/* ---- interleaving ---- */
+
+enum interleaved {
+	HALVES,
+	HALVES_BEHIND_PAGE,
+	PIECES,
+};
+
+static void interleave(struct __test_metadata *_metadata, struct env *env,
+		       enum interleaved what)
+{
+	unsigned int n = 1u << env->order, i;
+	const unsigned int gone[] = { n / 2, 1 };
+	unsigned long masks[2][PTHP_MASK_LONGS];
+	int nodes[3];
+
+	requires(return, pthp_nodes(nodes, 3) == 3, "needs three nodes with memory");
+	pthp_mask(masks[0], nodes[1]);
+	pthp_mask(masks[1], nodes[2]);
+	for (i = 0; i < PTHP_MASK_LONGS; i++)
+		masks[0][i] |= masks[1][i];
+
+	for (i = 0; i < ARRAY_SIZE(gone); i++) {
+		if (!build(_metadata, env))
+			return;
+		ASSERT_EQ(0, each_thp(env, unmap, n - gone[i], gone[i], MADV_DONTNEED));
+		if (what == HALVES_BEHIND_PAGE) {
+			ASSERT_EQ(0, unmap(env, 0, n - gone[i], MADV_DONTNEED));
+			*env->r.mem = 1;
+		}
+		if (what == PIECES) {
+			ASSERT_EQ(0, pthp_mbind_run(env->r.mem, pthp_len(&env->r), nodes[1]));
+			ASSERT_EQ(0, pthp_mbind_run(env->r.mem, pthp_len(&env->r), nodes[0]));
+		}
+		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
+				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
+				     MPOL_MF_MOVE));
+		EXPECT_GE(pthp_on_node(&env->r, nodes[1]), env->r.nr_mapped * 3 / 8);
+		EXPECT_GE(pthp_on_node(&env->r, nodes[2]), env->r.nr_mapped * 3 / 8);
+		EXPECT_TRUE(pthp_intact(&env->r));
+	}
+}
+
+/*
+ * mbind(2) interleaves what is left of THPs, of each the same pages, over two nodes.
+ * Stock passes: the indices of single pages are odd and even.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_edges, interleave)
+{
+	interleave(_metadata, &self->env, HALVES);
+}
+
+/*
+ * The same if the first page of the range is a single one.  Stock passes, likewise.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_edges, interleave_behind_page)
+{
+	interleave(_metadata, &self->env, HALVES_BEHIND_PAGE);
+}
+
+/*
+ * The same if earlier migrations have split them, and the pieces are folios like others.
+ * Stock passes, likewise.
+ *
+ * Needs: mm/mempolicy: interleave what is left of THPs
+ */
+TEST_F(partial_thp_edges, interleave_pieces)
+{
+	interleave(_metadata, &self->env, PIECES);
+}
+
 TEST_HARNESS_MAIN

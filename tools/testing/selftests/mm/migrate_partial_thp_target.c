@@ -387,6 +387,33 @@ TEST_F(partial_thp_target, full_target_mthp)
 }
 
 /*
+ * The target node is full, and the policy prefers it: whole folios of 64 KiB stay whole,
+ * since their single pages would not get there, either.  Stock passes.
+ */
+TEST_F(partial_thp_target, full_target_preferred)
+{
+	unsigned int order = ffsl(65536 / psize()) - 1;
+	struct env *env = &self->env;
+	struct pthp_census c = { 0 };
+
+	requires(return, order >= 2 && thp_supported_orders() & 1ul << order,
+		 "no anonymous folios of 64 KiB");
+	ASSERT_TRUE(spawn(env, fill_dst, 0));
+	env->thps = NR_TOO_MANY;
+	ASSERT_TRUE(switch_order(env, order));
+	if (!build(_metadata, env))
+		return;
+	EXPECT_EQ(0, pthp_mbind_preferred(env->r.mem, pthp_len(&env->r), env->dst,
+					  MPOL_MF_MOVE));
+	TH_LOG("%u of %u pages moved", pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
+	EXPECT_GT(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
+	ASSERT_TRUE(pthp_census_take(&env->r, &c));
+	EXPECT_EQ(env->thps, c.orders[order]);
+	EXPECT_TRUE(pthp_intact(&env->r));
+	pthp_census_drop(&c);
+}
+
+/*
  * Leave the target node with free blocks of 64 KiB and hardly any larger ones.  Return
  * the order of these blocks, or 0.
  */
@@ -705,57 +732,6 @@ static long compact_halves(struct __test_metadata *_metadata, struct env *env,
 		pthp_free(&small[i]);
 	}
 	return freed;
-}
-
-static void interleave(struct __test_metadata *_metadata, struct env *env, bool behind_page)
-{
-	unsigned int n = 1u << env->order, i;
-	const unsigned int gone[] = { n / 2, 1 };
-	unsigned long masks[2][PTHP_MASK_LONGS];
-	int nodes[3];
-
-	requires(return, pthp_nodes(nodes, 3) == 3, "needs three nodes with memory");
-	pthp_mask(masks[0], nodes[1]);
-	pthp_mask(masks[1], nodes[2]);
-	for (i = 0; i < PTHP_MASK_LONGS; i++)
-		masks[0][i] |= masks[1][i];
-
-	for (i = 0; i < ARRAY_SIZE(gone); i++) {
-		if (!build(_metadata, env))
-			return;
-		ASSERT_EQ(0, each_thp(env, unmap, n - gone[i], gone[i], MADV_DONTNEED));
-		if (behind_page) {
-			ASSERT_EQ(0, unmap(env, 0, n - gone[i], MADV_DONTNEED));
-			*env->r.mem = 1;
-		}
-		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
-				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
-				     MPOL_MF_MOVE));
-		EXPECT_GE(pthp_on_node(&env->r, nodes[1]), env->r.nr_mapped * 3 / 8);
-		EXPECT_GE(pthp_on_node(&env->r, nodes[2]), env->r.nr_mapped * 3 / 8);
-		EXPECT_TRUE(pthp_intact(&env->r));
-	}
-}
-
-/*
- * mbind(2) interleaves what is left of THPs, of each the same pages, over two nodes.
- * Stock passes: the indices of single pages are odd and even.
- *
- * Needs: mm/mempolicy: interleave what is left of THPs
- */
-TEST_F(partial_thp_target, interleave)
-{
-	interleave(_metadata, &self->env, false);
-}
-
-/*
- * The same if the first page of the range is a single one.  Stock passes, likewise.
- *
- * Needs: mm/mempolicy: interleave what is left of THPs
- */
-TEST_F(partial_thp_target, interleave_behind_page)
-{
-	interleave(_metadata, &self->env, true);
 }
 
 /*
