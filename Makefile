@@ -29,11 +29,13 @@ deps:		## install missing tools (apt), or name them
 	@scripts/deps
 
 .PHONY: source
-source: deps	## get the pristine kernel source; prints its path
+source:		## get the pristine kernel source; prints its path
+	@scripts/deps patches
 	@scripts/fetch-source
 
 .PHONY: apply
-apply: deps	## KSRC=tree: the series on a new branch there; else the patched tree
+apply:		## KSRC=tree: the series on a new branch there; else the patched tree
+	@scripts/deps patches
 	@scripts/apply-series
 
 .PHONY: image
@@ -87,7 +89,7 @@ results:	## Documentation/results.csv from what was run in O
 .PHONY: series
 series:		## OUT=dir: the series as mails, with your sign-off; SET=fixes: a part
 	@[ -n "$(OUT)" ] || scripts/export-series
-	@scripts/deps
+	@scripts/deps patches
 	@scripts/export-series "$(OUT)"
 
 .PHONY: distro-image
@@ -96,7 +98,7 @@ distro-image: deps	## the distribution's unmodified kernel of that version; prin
 
 .PHONY: livepatch
 livepatch:	## what the series changes, for the distribution's kernel; prints its path
-	@scripts/deps module
+	@scripts/deps livepatch
 	@scripts/livepatch
 
 .PHONY: deb
@@ -105,7 +107,8 @@ deb:		## the livepatch as a Debian package with DKMS; prints its path
 	@scripts/deb
 
 .PHONY: watch
-watch: deps	## the module that tells whether it concerns you; prints its path
+watch:		## the module that tells whether it concerns you; prints its path
+	@scripts/deps watch
 	@scripts/module/watch
 
 .PHONY: check-module
@@ -115,7 +118,8 @@ check-module:	## the modules on the distribution's unmodified kernels
 	@scripts/each-base check-module $(bases)
 
 .PHONY: bases
-bases: deps	## source packages there are for each base: does the series apply?
+bases:		## source packages there are for each base: does the series apply?
+	@scripts/deps patches
 	@scripts/bases $(bases)
 
 .PHONY: static

@@ -243,19 +243,3 @@ size_t watch_time(char *buf, size_t size, u64 secs)
 	add_time(&l, secs);
 	return l.len;
 }
-
-/**
- * watch_size - Write a size as the verdict does.
- * @buf: Where to.
- * @size: The size of that.
- * @kib: The size to write.
- *
- * Return: its length.
- */
-size_t watch_size(char *buf, size_t size, u64 kib)
-{
-	struct line l = { .buf = buf, .size = size };
-
-	add_size(&l, kib);
-	return l.len;
-}

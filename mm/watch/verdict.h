@@ -62,6 +62,5 @@ struct watch_report {
 
 size_t watch_verdict(char *buf, size_t size, const struct watch_report *r);
 size_t watch_time(char *buf, size_t size, u64 secs);
-size_t watch_size(char *buf, size_t size, u64 kib);
 
 #endif

@@ -50,13 +50,23 @@ module_bases() { names_of .roots "$top"/mm/livepatch/*.roots; }
 known_configs() { names_of .config "$top"/configs/*.config | tr ' ' '\n' | grep -vx base | paste -sd' '; }
 
 # is_one_of <word> <list>
-is_one_of() { case " $2 " in *" $1 "*) [ -n "$1" ] ;; *) false ;; esac; }
+is_one_of() {
+	case $1 in ''|*[[:space:]]*) return 1 ;; esac
+	case " $2 " in *" $1 "*) ;; *) return 1 ;; esac
+}
 
+is_one_of "$base" "$(known_bases)" || [ -z "$ksrc" ] ||
+	refuse "KSRC=$ksrc is Linux $base; there are patches for: $(known_bases)"
 is_one_of "$base" "$(known_bases)" || refuse "unknown BASE=$base; there is: $(known_bases)"
 is_one_of "$tree" "stock patched" || refuse "unknown TREE=$tree; there is: stock patched"
 is_one_of "$config" "$(known_configs)" || refuse "unknown CONFIG=$config; there is: $(known_configs)"
-for number in J STEP HOURS GUEST_TIMEOUT PARTIAL_THP_SECONDS MUTANTS MODULE_CYCLES MODULE_LOAD_CYCLES; do
+is_one_of "${ACCEL:-auto}" "auto tcg kvm" || refuse "unknown ACCEL=$ACCEL; there is: auto tcg kvm"
+for number in J STEP HOURS GUEST_TIMEOUT PARTIAL_THP_SECONDS PARTIAL_THP_SEED MUTANTS MODULE_CYCLES \
+	MODULE_LOAD_CYCLES; do
 	case ${!number:-} in *[!0-9]*) refuse "$number=${!number} is not a number" ;; esac
+done
+for number in J GUEST_TIMEOUT; do
+	[ "${!number:-1}" -gt 0 ] || refuse "$number=0 is too few"
 done
 # the kernel's makefiles take neither
 case $out in *[[:space:]:]*) refuse "\"$out\" has a blank or a colon in it; set O= to a directory that has none" ;; esac

@@ -400,7 +400,7 @@ static unsigned int wrong_pages(const struct race *r, bool filled)
 TEST_F(partial_thp_race, contents)
 {
 	const char *env = getenv("PARTIAL_THP_SECONDS");
-	unsigned int seconds = env ? strtoul(env, NULL, 0) : 2;
+	unsigned int seconds = env ? strtoul(env, NULL, 0) / 5 : 2;
 	struct opponent o = { .r = &self->r, .run = variant->opponent };
 	struct pthp_vmstat before, d;
 	struct race *r = &self->r;
