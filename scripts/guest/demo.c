@@ -17,7 +17,9 @@ static const struct scene {
 } scenes[] = {
 	{ PTHP_ALL }, { PTHP_FIRST_HALF }, { PTHP_THREE_QUARTERS }, { PTHP_CB64K },
 	{ PTHP_ALTERNATE }, { PTHP_ALL_BUT_ONE }, { PTHP_ONE_PAGE },
+#ifdef HAVE_SPLIT_FREES_ZEROES
 	{ PTHP_ONE_PAGE, "sparse", .sparse = true },
+#endif
 	{ PTHP_ALL, "all_by_PTEs,_again", .again = true },
 };
 

@@ -24,7 +24,7 @@
  *	migrate - the same THP, by another thread
  *	cgroup - the removal of the memory cgroup whose queue the THP is on
  *
- * PARTIAL_THP_SECONDS is for how long each of them runs (2).
+ * Each of them runs for a fifth of PARTIAL_THP_SECONDS (2 s).
  */
 #include "../kselftest_harness.h"
 
