@@ -66,6 +66,8 @@ FIXTURE_TEARDOWN(migrate_partial_thp)
  * The numbers in /proc/vmstat are exact: a split is a split, what moved is a
  * success, and nothing failed.  Stock counts the freed pages as migrated and the
  * split THPs as failed.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(migrate_partial_thp, stats)
 {
@@ -176,6 +178,8 @@ static void expect_not_shrunk(struct __test_metadata *_metadata, struct env *env
  * where it is and on the queue, and counts as one failure; when the reference is
  * gone it is migrated.  Stock tries to migrate it whole, fails too, and gets the
  * numbers of the second attempt wrong.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(migrate_partial_thp, pinned_fails_whole)
 {
@@ -207,6 +211,8 @@ TEST_F(migrate_partial_thp, pinned_fails_whole)
 /*
  * One THP that cannot be split does not keep others.  Stock gets the numbers
  * wrong.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(migrate_partial_thp, pinned_one_of_many)
 {
@@ -270,6 +276,8 @@ TEST_F(migrate_partial_thp, fork_shared)
  * A part is unmapped in the parent, but not in the child: every page is mapped and
  * the THP stays whole, there and back.  Stock: the way there marks it partially
  * mapped, the way back splits it.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(migrate_partial_thp, fork_child_maps_all)
 {
@@ -352,6 +360,7 @@ TEST_F(migrate_partial_thp, misaligned)
  * split, migrate or reclaim it.
  *
  * Needs: mm: page_vma_mapped_walk(): go on behind a huge PMD
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(migrate_partial_thp, huge_pmd_in_front)
 {
@@ -390,6 +399,8 @@ TEST_F(migrate_partial_thp, huge_pmd_in_front)
  * Whole THPs that are mapped by PTEs go there and back, are not queued, and stay whole,
  * also when the shrinker comes.  Stock queues them on the way there; 6.12 splits them on
  * the way back.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(migrate_partial_thp, stale_mark)
 {
@@ -417,6 +428,8 @@ TEST_F(migrate_partial_thp, stale_mark)
 /*
  * And so they do after a migration that failed for a pin.  Stock: the failed migration is
  * enough to queue them.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(migrate_partial_thp, stale_mark_after_pin)
 {

@@ -91,6 +91,8 @@ static void migrate_quarter(struct __test_metadata *_metadata, struct env *env,
 /*
  * A quarter of a THP stays mapped, and exactly half of it is data: it stays in one
  * piece.  Stock: all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, zero_half_stays)
 {
@@ -103,6 +105,8 @@ TEST_F(partial_thp_edges, zero_half_stays)
 /*
  * One page of data less, and the quarter is split further.  The half with the data stays
  * in one piece, the other becomes the shared zero page.  Stock: all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, zero_less_than_half_splits)
 {
@@ -116,6 +120,8 @@ TEST_F(partial_thp_edges, zero_less_than_half_splits)
  * An administrator's lower max_ptes_none is the bound, scaled to the size of the piece.
  * An eighth of the quarter is zero-filled.  A bound of an eighth leaves it in one piece,
  * a bound just below that or of none does not.  Stock: all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, zero_max_ptes_none)
 {
@@ -271,6 +277,8 @@ TEST_F(partial_thp_edges, zero_soft_dirty)
  * of one moves both, mbind(2) of the other moves that back: each page is where its policy
  * says.  A piece that lies in both would follow the second call.  Stock: the nodes are
  * right, all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, border_policy)
 {
@@ -311,8 +319,6 @@ TEST_F(partial_thp_edges, border_policy)
  * mbind(2) of the second quarter of each THP brings the first along, to where the policy
  * of its own VMA says, which is in front of those that the call is about.  Stock: all
  * of the THP goes where the second quarter is bound to.
- *
- * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(partial_thp_edges, border_policy_in_front)
 {
@@ -376,13 +382,19 @@ static int end_behind_quarter(struct env *env, long quarter)
 /*
  * The first quarter is read-only and the second is not: no piece lies in both.  Stock:
  * all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, border_protection)
 {
 	expect_border(_metadata, &self->env, protect_quarter, false);
 }
 
-/* The same if the first quarter is locked. */
+/*
+ * The same if the first quarter is locked.
+ *
+ * Needs: mm/migrate: split by what is mapped
+ */
 TEST_F(partial_thp_edges, border_mlock)
 {
 	expect_border(_metadata, &self->env, lock_quarter, false);
@@ -391,13 +403,19 @@ TEST_F(partial_thp_edges, border_mlock)
 /*
  * Parent and child map the same half of each THP, and only the child has a VMA that ends
  * in the middle of it: no piece lies across that.  Stock: all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_edges, border_in_child)
 {
 	expect_border(_metadata, &self->env, protect_quarter, true);
 }
 
-/* The same if there is no VMA behind the border.  Stock: all pieces are of order 0. */
+/*
+ * The same if there is no VMA behind the border.  Stock: all pieces are of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
+ */
 TEST_F(partial_thp_edges, border_ends_child)
 {
 	expect_border(_metadata, &self->env, end_behind_quarter, true);
@@ -407,6 +425,8 @@ TEST_F(partial_thp_edges, border_ends_child)
  * A whole THP whose halves are bound to different nodes is not split.  It goes where the
  * last call sends it.  Stock: the first migration marks it partially mapped, the second
  * splits it.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(partial_thp_edges, border_whole)
 {
@@ -482,11 +502,7 @@ static void expect_mlock(struct __test_metadata *_metadata, struct env *env,
 	expect_locked(_metadata, &before, 0);
 }
 
-/*
- * A half of each THP stays locked.  Stock passes.
- *
- * Needs: mm/migrate: mlock large folios that all of is mapped
- */
+/* A half of each THP stays locked.  Stock passes. */
 TEST_F(partial_thp_edges, mlock_half)
 {
 	expect_mlock(_metadata, &self->env, 1u << self->env.order >> 1);
@@ -498,11 +514,7 @@ TEST_F(partial_thp_edges, mlock_alternate)
 	expect_mlock(_metadata, &self->env, 1);
 }
 
-/*
- * Only half of what stays mapped is locked.  Stock passes.
- *
- * Needs: mm/migrate: mlock large folios that all of is mapped
- */
+/* Only half of what stays mapped is locked.  Stock passes. */
 TEST_F(partial_thp_edges, mlock_partly)
 {
 	struct env *env = &self->env;

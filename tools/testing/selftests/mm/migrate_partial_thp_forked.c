@@ -254,6 +254,8 @@ TEST_F(forked_thp, failed_gives_back)
 /*
  * Then, the child migrates what it has, and no more.  Stock copies the THPs whole;
  * 6.12 says so, though it does not.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(forked_thp, failed_and_moved)
 {
@@ -276,6 +278,8 @@ TEST_F(forked_thp, failed_and_moved)
  * What the child does not map any more is mapped by the parent: nothing is split.
  * Stock splits it when memory gets short, if it was migrated meanwhile, and so
  * does 6.12.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(forked_thp, whole_for_parent)
 {
@@ -297,6 +301,8 @@ TEST_F(forked_thp, whole_for_parent)
 /*
  * The same, if it is migrated once more after the child has gone.  Stock passes,
  * 6.12 does not.
+ *
+ * Needs: mm/rmap: do not mistake migration
  */
 TEST_F(forked_thp, whole_after_all)
 {
@@ -337,6 +343,8 @@ FIXTURE_TEARDOWN(partial_thp_cost)
 /*
  * The pages of a THP that was split are as much in physical order as before.
  * Stock passes, as it does not split.  On 6.12 they are in reverse order.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(partial_thp_cost, pages_in_order)
 {
@@ -361,6 +369,8 @@ TEST_F(partial_thp_cost, pages_in_order)
 /*
  * A THP that is pinned is not taken apart to find out.  Stock passes.  6.12 tries
  * to split it.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_cost, pinned_is_seen)
 {

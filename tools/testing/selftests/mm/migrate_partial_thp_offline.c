@@ -511,6 +511,8 @@ TEST_F(evacuate_partial_thp, given_back)
 /*
  * Mapped pages end up in the largest naturally aligned folios that they fill.
  * Stock: all of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(evacuate_partial_thp, orders)
 {
@@ -544,6 +546,8 @@ static void drain(void)
 /*
  * A split is a split, and what moved is a success.  Stock counts the freed pages
  * as migrated and the split THPs as failed.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(evacuate_partial_thp, stats)
 {

@@ -328,8 +328,6 @@ TEST_F(partial_thp, ksm_pages)
 /*
  * What was mlocked is when it has moved, in folios of any size.  Stock 6.12 passes, as
  * it moves single pages.
- *
- * Needs: mm/migrate: mlock large folios that all of is mapped
  */
 TEST_F(partial_thp, mlocked)
 {
@@ -453,7 +451,11 @@ TEST_F(partial_thp, mthp_64k)
 			 PTHP_MUNMAP, false);
 }
 
-/* As orders, for folios of 64 KiB.  Stock: all of order 0. */
+/*
+ * As orders, for folios of 64 KiB.  Stock: all of order 0.
+ *
+ * Needs: mm/migrate: split by what is mapped
+ */
 TEST_F(partial_thp, mthp_64k_orders)
 {
 	static const enum pthp_shape shapes[] = {

@@ -457,6 +457,8 @@ static unsigned int fragment_target_of_halves(struct __test_metadata *_metadata,
  * The target node has free blocks of 64 KiB and hardly any larger ones: halves of THPs
  * arrive in folios of that size.  Stock: all pieces are of order 0, though folios that
  * were of that size before arrive whole.
+ *
+ * Needs: mm/migrate: split by what is mapped
  */
 TEST_F(partial_thp_target, fragmented_target)
 {
@@ -535,6 +537,8 @@ TEST_F(partial_thp_target, fragmented_target_pinned)
 /*
  * Pages of a THP that was split arrive in ascending order, as single pages do that never
  * were in a THP.  Stock: they arrive in descending order.
+ *
+ * Needs: mm/migrate: split folios that wait to be split
  */
 TEST_F(partial_thp_target, arrival_order)
 {
