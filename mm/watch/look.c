@@ -42,7 +42,7 @@
 #define MAX_PAGES		131072
 
 /* Beyond that the look takes too long for a probe. */
-#define MAX_MAX_WALK		(1u << 20)
+#define MAX_MAX_WALK		(1u << 16)
 
 unsigned int max_walk = 4096;
 module_param(max_walk, uint, 0644);
