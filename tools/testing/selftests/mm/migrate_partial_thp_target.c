@@ -399,7 +399,7 @@ TEST_F(partial_thp_target, full_target_preferred)
 	requires(return, order >= 2 && thp_supported_orders() & 1ul << order,
 		 "no anonymous folios of 64 KiB");
 	ASSERT_TRUE(spawn(env, fill_dst, 0));
-	env->thps = NR_TOO_MANY;
+	env->thps = NR_TOO_MANY << (env->order - order);
 	ASSERT_TRUE(switch_order(env, order));
 	if (!build(_metadata, env))
 		return;
