@@ -599,8 +599,10 @@ static void interleave(struct __test_metadata *_metadata, struct env *env,
 			*env->r.mem = 1;
 		}
 		if (what == PIECES) {
-			ASSERT_EQ(0, pthp_mbind_run(env->r.mem, pthp_len(&env->r), nodes[1]));
-			ASSERT_EQ(0, pthp_mbind_run(env->r.mem, pthp_len(&env->r), nodes[0]));
+			ASSERT_EQ(0, pthp_mbind(env->r.mem, pthp_len(&env->r), nodes[1],
+						MPOL_MF_MOVE));
+			ASSERT_EQ(0, pthp_mbind(env->r.mem, pthp_len(&env->r), nodes[0],
+						MPOL_MF_MOVE));
 		}
 		ASSERT_EQ(0, syscall(__NR_mbind, env->r.mem, pthp_len(&env->r),
 				     MPOL_INTERLEAVE, masks[0], PTHP_MAX_NODES + 1,
