@@ -567,7 +567,6 @@ TEST_F(partial_thp_edges, mlock_runs)
 }
 
 #endif
-
 /* ---- interleaving ---- */
 
 enum interleaved {
