@@ -55,9 +55,8 @@ is_one_of() {
 	case " $2 " in *" $1 "*) ;; *) return 1 ;; esac
 }
 
-is_one_of "$base" "$(known_bases)" || [ -z "$ksrc" ] ||
-	refuse "KSRC=$ksrc is Linux $base; there are patches for: $(known_bases)"
-is_one_of "$base" "$(known_bases)" || refuse "unknown BASE=$base; there is: $(known_bases)"
+is_one_of "$base" "$(known_bases)" ||
+	refuse "unknown BASE=$base${ksrc:+ (that of KSRC=$ksrc, unless it was set)}; there is: $(known_bases)"
 is_one_of "$tree" "stock patched" || refuse "unknown TREE=$tree; there is: stock patched"
 is_one_of "$config" "$(known_configs)" || refuse "unknown CONFIG=$config; there is: $(known_configs)"
 is_one_of "${ACCEL:-auto}" "auto tcg kvm" || refuse "unknown ACCEL=$ACCEL; there is: auto tcg kvm"
@@ -240,6 +239,16 @@ on_both() {
 	at "$first"; ("$@" stock "$stock") & pid=$!
 	at $((first + 1)); ("$@" patched "$patched") || exit 1
 	wait $pid || die "the run on stock did not end as it should (see above)"
+}
+
+# two_at_a_time <function>: call it with 0 and with 1, beside each other. It may then take
+# every second one of a list
+two_at_a_time() {
+	local pid
+	trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
+	"$1" 1 & pid=$!
+	"$1" 0
+	wait $pid || die "the second run did not end as it should (see above)"
 }
 
 # memory blocks that can go offline, and an area for CMA among them

@@ -185,6 +185,8 @@ known_capabilities() {
 }
 # shellcheck disable=SC2086 # lists of words
 has() { printf '%s\n' $base_has; }
+# what new files are told of them, one option a line
+has_defines() { has | sed 's/.*/-DHAVE_&=1/'; }
 # shellcheck disable=SC2086
 has_not() { printf '%s\n' $base_has_not; }
 
@@ -231,7 +233,7 @@ resolve_new_file() {
 	fi
 	# elsewhere an apostrophe is no quote
 	case $1 in *.[chS]) ;; *) text=-t ;; esac
-	for name in $(has); do args+=("-DHAVE_$name=1"); done
+	mapfile -t args < <(has_defines)
 	for name in $(has_not); do args+=("-UHAVE_$name"); done
 	unifdef -k ${text:+"$text"} "${args[@]}" -o "$2" "$top/$1" || rc=$?
 	[ $rc -le 1 ] || die "unifdef cannot resolve $1"

@@ -386,18 +386,25 @@ TEST_F(partial_thp_target, full_target_mthp)
 	expect_no_kill(_metadata, env);
 }
 
+/* The order of folios of 64 KiB, or 0 if anonymous memory has none. */
+static unsigned int order_of_64k(void)
+{
+	unsigned int order = ffsl(65536 / psize()) - 1;
+
+	return order >= 2 && thp_supported_orders() & 1ul << order ? order : 0;
+}
+
 /*
  * The target node is full, and the policy prefers it: whole folios of 64 KiB stay whole,
  * since their single pages would not get there, either.  Stock passes.
  */
 TEST_F(partial_thp_target, full_target_preferred)
 {
-	unsigned int order = ffsl(65536 / psize()) - 1;
+	unsigned int order = order_of_64k();
 	struct env *env = &self->env;
 	struct pthp_census c = { 0 };
 
-	requires(return, order >= 2 && thp_supported_orders() & 1ul << order,
-		 "no anonymous folios of 64 KiB");
+	requires(return, order, "no anonymous folios of 64 KiB");
 	ASSERT_TRUE(spawn(env, fill_dst, 0));
 	env->thps = NR_TOO_MANY << (env->order - order);
 	ASSERT_TRUE(switch_order(env, order));
@@ -420,12 +427,11 @@ TEST_F(partial_thp_target, full_target_preferred)
  */
 static unsigned int fragment_target(struct __test_metadata *_metadata, struct env *env)
 {
-	unsigned int have = ffsl(65536 / psize()) - 1;
+	unsigned int have = order_of_64k();
 	char pmd[96], path[96];
 	bool ready;
 
-	requires(return 0, have >= 2 && thp_supported_orders() & 1ul << have,
-		 "no anonymous folios of 64 KiB");
+	requires(return 0, have, "no anonymous folios of 64 KiB");
 	pthp_order_knob(pmd, sizeof(pmd), env->order);
 	pthp_order_knob(path, sizeof(path), have);
 	/* Nothing is kept free, in large blocks, for others. */
@@ -751,9 +757,8 @@ TEST_F(partial_thp_target, trace_compaction)
 	long freed = 0;
 	int tries;
 
-	env->order = ffsl(65536 / psize()) - 1;
-	requires(return, env->order >= 2 && thp_supported_orders() & 1ul << env->order,
-		 "no anonymous folios of 64 KiB");
+	env->order = order_of_64k();
+	requires(return, env->order, "no anonymous folios of 64 KiB");
 	requires(return, !access(COMPACTED, W_OK), "no trace events");
 	pthp_order_knob(path, sizeof(path), env->order);
 	EXPECT_TRUE(pthp_set(path, "always"));
