@@ -32,6 +32,7 @@
 #include <sys/wait.h>
 
 #include "blocks.h"
+#include "orders.h"
 #include "partial_thp.h"
 
 #ifndef __x86_64__
@@ -41,7 +42,6 @@
 #define MAX_REPS	15
 #define MAX_FILLERS	48
 #define COMPACT		"/sys/devices/system/node/node%d/compact"
-#define MTHP		"/sys/kernel/mm/transparent_hugepage/hugepages-%ukB/enabled"
 
 enum caller {
 	MBIND,
@@ -297,19 +297,6 @@ static long flushes_of_other(void)
 }
 
 /* ---- one run ---- */
-
-/* Kernels that have only one size have no such setting. */
-static void only_order(unsigned int order)
-{
-	const unsigned int kb[] = { psize() >> 10 << pthp_pmd_order(), 64 };
-	unsigned int want = psize() >> 10 << order, i;
-	char path[128];
-
-	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), MTHP, kb[i]);
-		pthp_write(path, kb[i] == want ? "madvise" : "never");
-	}
-}
 
 static bool holds_data(const struct pthp *r, const struct scene *scene,
 		       unsigned int page)

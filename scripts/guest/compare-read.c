@@ -159,6 +159,16 @@ static void read_meminfo(struct snap *s)
 	}
 }
 
+/* The next line of /proc/zoneinfo about a zone of @node, which the first of them names */
+static bool zone_line(FILE *f, char *line, int size, int *node)
+{
+	while (f && fgets(line, size, f)) {
+		if (sscanf(line, "Node %d", node) != 1)
+			return true;
+	}
+	return false;
+}
+
 /* Free memory of each node in kB, with what waits on the lists of the CPUs */
 static void read_free(struct snap *s)
 {
@@ -169,9 +179,7 @@ static void read_free(struct snap *s)
 	FILE *f;
 
 	f = fopen("/proc/zoneinfo", "r");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "Node %d", &node) == 1)
-			continue;
+	while (zone_line(f, line, sizeof(line), &node)) {
 		if (sscanf(line, " pages free %ld", &value) == 1 ||
 		    sscanf(line, " count: %ld", &value) == 1) {
 			add(s, LEVEL, value * kb, "free.node%d", node);
@@ -192,9 +200,7 @@ int node_of_pfn(unsigned long pfn)
 
 	if (!second) {
 		f = fopen("/proc/zoneinfo", "r");
-		while (f && fgets(line, sizeof(line), f)) {
-			if (sscanf(line, "Node %d", &node) == 1)
-				continue;
+		while (zone_line(f, line, sizeof(line), &node)) {
 			if (node == 1 && sscanf(line, " start_pfn: %lu", &start) == 1 &&
 			    start && (!second || start < second))
 				second = start;

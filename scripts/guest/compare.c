@@ -27,11 +27,10 @@
 #include <sys/wait.h>
 
 #include "blocks.h"
+#include "orders.h"
 #include "compare.h"
 #include "compare-cases.h"
 #include "compare-state.h"
-
-#define SIZE_ENABLED	"/sys/kernel/mm/transparent_hugepage/hugepages-%ukB/enabled"
 
 static char name[96];
 static int nodes[2];
@@ -469,19 +468,6 @@ static bool wanted(char **words)
 			return true;
 	}
 	return false;
-}
-
-/* Kernels that have only one size have no such setting. */
-static void only_order(unsigned int order)
-{
-	const unsigned int kb[] = { psize() >> 10 << pthp_pmd_order(), 64 };
-	unsigned int want = psize() >> 10 << order, i;
-	char path[128];
-
-	for (i = 0; i < ARRAY_SIZE(kb); i++) {
-		snprintf(path, sizeof(path), SIZE_ENABLED, kb[i]);
-		pthp_put(path, kb[i] == want ? "madvise" : "never");
-	}
 }
 
 static void run_case(const struct setup *s, unsigned int shape)
