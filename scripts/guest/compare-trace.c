@@ -10,6 +10,8 @@ static int pipe_fd = -1, kmsg_fd = -1;
 
 void watch_start(void)
 {
+	/* The names of tasks: to record them, the kernel patches its scheduler. */
+	pthp_put(TRACING "options/record-cmd", "0");
 	pthp_put(TRACING "events/migrate/mm_migrate_pages/enable", "1");
 	pthp_put(TRACING "events/compaction/mm_compaction_migratepages/enable", "1");
 	pipe_fd = open(TRACING "trace_pipe", O_RDONLY | O_NONBLOCK);

@@ -610,8 +610,11 @@ static bool trace(bool on)
 	};
 	unsigned int i;
 
-	if (on)
+	if (on) {
 		close(open(TRACING "trace", O_WRONLY | O_TRUNC));
+		/* The names of tasks: to record them, the kernel patches its scheduler. */
+		pthp_set(TRACING "options/record-cmd", "0");
+	}
 	for (i = 0; i < ARRAY_SIZE(events); i++) {
 		if (!pthp_put(events[i], on ? "1" : "0"))
 			return false;
