@@ -201,17 +201,17 @@ static void nothing_to_split(struct kunit *test)
 	folio_get(folio);
 	hold_lock(test, folio);
 	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
-						    &nr_mapped), 1);
+						    false, &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
 	/* By PTEs, as in thp_make_pte_mapped() */
 	advise(test, thp_addr(test, 0), PAGE_SIZE, MADV_DONTFORK);
 	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
-						    &nr_mapped), 1);
+						    false, &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, HPAGE_PMD_NR);
 	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
 	advise(test, thp_addr(test, 0), HPAGE_PMD_SIZE, MADV_DONTNEED);
 	KUNIT_EXPECT_EQ(test, split_folio_to_mapped(folio, &list, MAX_PAGE_ORDER,
-						    &nr_mapped), 1);
+						    false, &nr_mapped), 1);
 	KUNIT_EXPECT_EQ(test, nr_mapped, 0);
 	KUNIT_EXPECT_EQ(test, folio_order(folio), HPAGE_PMD_ORDER);
 	KUNIT_EXPECT_TRUE(test, list_empty(&list));

@@ -88,6 +88,34 @@ static void half_may_be_zeroes(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * Nor is it if the piece is split once more, as there is no destination of its size: the
+ * part that holds nothing but zeroes goes.
+ */
+static void zeroes_of_split_piece_are_freed(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	folio = thp_make(test, 0);
+	thp_zero(test, 0, 64, 64);
+	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE / 4, 3 * HPAGE_PMD_SIZE / 4,
+	       MADV_DONTNEED);
+	isolate(test, folio, &list);
+
+	dst.max_order = 6;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, 64, 0, 0, 0, 1);
+	/* the first call is for the whole piece */
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, 2);
+	expect_order(test, 0, 0, dst.nid, 6);
+	expect_zeroed(test, 0, 0, 64, false);
+	expect_zeroed(test, 0, 64, 64, true);
+	expect_not_isolated(test);
+}
+
 /* Nothing of a folio that is mlocked is taken for zeroes. */
 static void mlocked_zeroes_move(struct kunit *test)
 {
@@ -253,6 +281,7 @@ static void written_while_looked_at(struct kunit *test)
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(zeroes_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(half_may_be_zeroes, mode_gen_params),
+	KUNIT_CASE_PARAM(zeroes_of_split_piece_are_freed, mode_gen_params),
 	KUNIT_CASE_PARAM(mlocked_zeroes_move, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_zeroes_move, mode_gen_params),
 	KUNIT_CASE(written_while_looked_at),
