@@ -56,17 +56,21 @@ patch_named() {
 # A list of cases ("name [tie...] [text]") without comments, without the ties, and
 # without the cases whose ties do not hold here; the text is behind a tab. Ties:
 #   patch=part of a patch's name	holds unless that patch is left out
+#   without=the same		holds if it is left out
 #   config=a,b			holds with one of these configs
 expected_here() {
 	local name text tie p
 	while read -r name text; do
-		while [[ $text =~ ^(patch|config)= ]]; do
+		while [[ $text =~ ^(patch|without|config)= ]]; do
 			tie=${text%%[[:space:]]*} text=${text#"$tie"}
 			text=${text#"${text%%[![:space:]]*}"}
 			case $tie in
-			patch=*)
-				p=$(patch_named "${tie#patch=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
-				! left_out "$p" || continue 2 ;;
+			patch=* | without=*)
+				p=$(patch_named "${tie#*=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
+				case $tie in
+				patch=*) ! left_out "$p" || continue 2 ;;
+				*) left_out "$p" || continue 2 ;;
+				esac ;;
 			config=*)
 				case ",${tie#config=}," in *",$config,"*) ;; *) continue 2 ;; esac ;;
 			esac
