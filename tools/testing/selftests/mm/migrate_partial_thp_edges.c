@@ -315,18 +315,11 @@ TEST_F(partial_thp_edges, border_policy)
 }
 #ifndef HAVE_MBIND_FOLIO
 
-/*
- * mbind(2) of the second quarter of each THP brings the first along, to where the policy
- * of its own VMA says, which is in front of those that the call is about.  Stock: all
- * of the THP goes where the second quarter is bound to.
- */
-TEST_F(partial_thp_edges, border_policy_in_front)
+/* The second quarter of each THP is bound: the first has a policy of its own. */
+static void expect_policy_in_front(struct __test_metadata *_metadata, struct env *env)
 {
-	struct env *env = &self->env;
 	unsigned int quarter = 1u << env->order >> 2;
 
-	if (!build(_metadata, env))
-		return;
 	ASSERT_EQ(0, each_thp(env, unmap, 2 * quarter, 2 * quarter, MADV_DONTNEED));
 	EXPECT_EQ(0, each_thp(env, bind_slice, 0, quarter, env->src));
 	/* What has no policy of its own would go there. */
@@ -334,6 +327,38 @@ TEST_F(partial_thp_edges, border_policy_in_front)
 	EXPECT_EQ(0, each_thp(env, move_slice, quarter, quarter, env->dst));
 	EXPECT_EQ(env->r.nr_mapped / 2, pthp_on_node(&env->r, env->dst));
 	EXPECT_TRUE(pthp_intact(&env->r));
+}
+
+/*
+ * mbind(2) of the second quarter of each THP brings the first along, to where the policy
+ * of its own VMA says, which is in front of those that the call is about.  Stock: all
+ * of the THP goes where the second quarter is bound to.
+ */
+TEST_F(partial_thp_edges, border_policy_in_front)
+{
+	if (build(_metadata, &self->env))
+		expect_policy_in_front(_metadata, &self->env);
+}
+
+/*
+ * So it does if mremap(2) has moved the THPs to lower addresses: what an index says of the
+ * order of pages holds, and what it says of their addresses does not.  Stock: as above.
+ */
+TEST_F(partial_thp_edges, border_policy_in_front_moved)
+{
+	struct pthp *r = &self->env.r;
+	size_t len;
+	char *to;
+
+	if (!build(_metadata, &self->env))
+		return;
+	len = pthp_len(r);
+	to = r->mem - 2 * len;
+	ASSERT_EQ(to, mmap(to, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+			   MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0));
+	ASSERT_EQ(to, mremap(r->mem, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+	r->mem = to;
+	expect_policy_in_front(_metadata, &self->env);
 }
 #endif
 
