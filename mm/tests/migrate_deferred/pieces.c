@@ -308,7 +308,8 @@ DEFINE_PROBE(mm_page_alloc)
 
 /*
  * There are smaller targets than one of order 2 or 3: nobody is to be killed for it.
- * What may not have smaller ones, as it is not anonymous, is asked for as hard as before.
+ * What may not have smaller ones, as it is not anonymous or is under writeback, is asked
+ * for as hard as before.
  * Callers who say how hard to try are asked no less.
  *
  * Needs: mm/migrate: do not kill for a target of order 2 or 3
@@ -319,12 +320,13 @@ static void target_kills_nobody(struct kunit *test)
 		unsigned int order;
 		gfp_t gfp;
 		gfp_t effort;
-		bool file;
+		bool file, writeback;
 	} wanted[] = {
 		{ 0, GFP_USER | __GFP_NOWARN, 0 },
 		{ 2, GFP_USER | __GFP_NOWARN, __GFP_NORETRY },
 		{ 3, GFP_USER | __GFP_NOWARN, __GFP_NORETRY },
 		{ 2, GFP_USER | __GFP_NOWARN, __GFP_RETRY_MAYFAIL, .file = true },
+		{ 2, GFP_USER | __GFP_NOWARN, __GFP_RETRY_MAYFAIL, .writeback = true },
 		{ 2, GFP_USER | __GFP_RETRY_MAYFAIL, __GFP_RETRY_MAYFAIL },
 		{ 2, GFP_USER | __GFP_THISNODE, 0 },
 		{ 4, GFP_USER | __GFP_NOWARN, 0 },
@@ -349,10 +351,14 @@ static void target_kills_nobody(struct kunit *test)
 			src = folio_at(test, thp_addr(test, max(wanted[i].order, 1u) - 1));
 			folio_get(src);
 		}
+		if (wanted[i].writeback)
+			hold_writeback(test, src);
 		asked->order = wanted[i].order;
 		asked->gfp = 0;
 		mtc.gfp_mask = wanted[i].gfp;
 		target = alloc_migration_target(src, (unsigned long)&mtc);
+		if (wanted[i].writeback)
+			drop_writeback(test, src);
 		folio_put(src);
 		KUNIT_ASSERT_NOT_NULL(test, target);
 		folio_put(target);
