@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,7 +16,6 @@
 #include "compare-state.h"
 
 #define KSM_SYSFS	"/sys/kernel/mm/ksm/"
-#define ZRAM_SYSFS	"/sys/block/zram0/"
 #define CGROUPFS	"/sys/fs/cgroup/"
 #define CGROUP		CGROUPFS "compare"
 #define SWAP_BYTES	(64ul << 20)
@@ -219,11 +217,8 @@ const char *swap_out(struct subject *sub)
 {
 	struct pthp *r = &sub->r;
 	unsigned int n = 1u << r->order, i;
-	char value[32];
 
-	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
-	if (!pthp_put(ZRAM_SYSFS "disksize", value) ||
-	    !pthp_make_swap("/dev/zram0", SWAP_BYTES) || swapon("/dev/zram0", 0))
+	if (pthp_swap_on(SWAP_BYTES))
 		return "no swap on zram0";
 	for (i = 0; i < r->nr_folios; i += 2) {
 		if (madvise(pthp_addr(r, i * n + n / 4), n / 8 * psize(),
@@ -235,8 +230,7 @@ const char *swap_out(struct subject *sub)
 
 void swap_end(void)
 {
-	swapoff("/dev/zram0");
-	pthp_put(ZRAM_SYSFS "reset", "1");
+	pthp_swap_off();
 }
 
 /* ---- userfaultfd ---- */

@@ -42,7 +42,6 @@
 #include <linux/io_uring.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/swap.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -56,7 +55,6 @@
 #define SWAP_BYTES	(96ul << 20)
 #define MAX_THP_BYTES	(32ul << 20)
 
-#define ZRAM_SYSFS	"/sys/block/zram0/"
 #define CGROUPFS	"/sys/fs/cgroup/"
 #define DEBUGFS		"/sys/kernel/debug/"
 
@@ -110,31 +108,20 @@ static bool have_swap(void)
 
 static void swap_setup(FIXTURE_DATA(partial_thp_stress) * self)
 {
-	char value[32];
+	const char *why;
 
 	if (have_swap())
 		return;
-	if (!pthp_get(ZRAM_SYSFS "disksize", value, sizeof(value)) || atol(value)) {
-		leave_out(PAGEOUT, "no swap, and no unused zram0");
-		return;
-	}
-	snprintf(value, sizeof(value), "%lu", SWAP_BYTES);
-	if (!pthp_put(ZRAM_SYSFS "disksize", value))
-		leave_out(PAGEOUT, "zram0 cannot be set up");
-	else if (!pthp_make_swap("/dev/zram0", SWAP_BYTES) || swapon("/dev/zram0", 0))
-		leave_out(PAGEOUT, "swapon on /dev/zram0 failed");
-	else
-		self->swap = true;
-	if (!self->swap)
-		pthp_put(ZRAM_SYSFS "reset", "1");
+	why = pthp_swap_on(SWAP_BYTES);
+	if (why)
+		leave_out(PAGEOUT, why);
+	self->swap = !why;
 }
 
 static void swap_teardown(FIXTURE_DATA(partial_thp_stress) * self)
 {
-	if (!self->swap)
-		return;
-	if (swapoff("/dev/zram0") || !pthp_put(ZRAM_SYSFS "reset", "1"))
-		say("# cannot take swap off /dev/zram0\n");
+	if (self->swap && !pthp_swap_off())
+		say("# cannot take swap off zram0\n");
 	self->swap = false;
 }
 

@@ -144,18 +144,8 @@ void pthp_order_knob(char *path, size_t size, unsigned int order);
 bool pthp_shrink(void);
 bool pthp_drop_cgroups(const char *dir);
 
-/* What mkswap(8) does to a device of @bytes that is full of zeroes */
-static inline bool pthp_make_swap(const char *path, unsigned long bytes)
-{
-	const uint32_t info[] = { 1, bytes / psize() - 1 };	/* version, last page */
-	int fd = open(path, O_WRONLY);
-	bool ok;
-
-	ok = pwrite(fd, info, sizeof(info), 1024) == sizeof(info) &&
-	     pwrite(fd, "SWAPSPACE2", 10, psize() - 10) == 10;
-	close(fd);
-	return ok;
-}
+const char *pthp_swap_on(unsigned long bytes);
+bool pthp_swap_off(void);
 
 /* ---- nodes ---- */
 

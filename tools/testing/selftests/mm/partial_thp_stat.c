@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -218,6 +219,55 @@ bool pthp_drop_cgroups(const char *dir)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		status = -1;
 	return !rmdir(dir) && !status;
+}
+
+/* ---- swap ---- */
+
+#define ZRAM		"/dev/zram0"
+#define ZRAM_SYSFS	"/sys/block/zram0/"
+
+/* What mkswap(8) does to a device of @bytes that is full of zeroes */
+static bool make_swap(const char *path, unsigned long bytes)
+{
+	const uint32_t info[] = { 1, bytes / psize() - 1 };	/* version, last page */
+	int fd = open(path, O_WRONLY);
+	bool ok;
+
+	ok = pwrite(fd, info, sizeof(info), 1024) == sizeof(info) &&
+	     pwrite(fd, "SWAPSPACE2", 10, psize() - 10) == 10;
+	close(fd);
+	return ok;
+}
+
+/**
+ * pthp_swap_on - Swap to a zram device that nobody uses.
+ * @bytes: Its size.
+ *
+ * Return: NULL, or why that cannot be.
+ */
+const char *pthp_swap_on(unsigned long bytes)
+{
+	char value[32];
+
+	if (!pthp_get(ZRAM_SYSFS "disksize", value, sizeof(value)) || atol(value))
+		return "no unused zram0";
+	snprintf(value, sizeof(value), "%lu", bytes);
+	if (!pthp_put(ZRAM_SYSFS "disksize", value))
+		return "zram0 cannot be set up";
+	if (make_swap(ZRAM, bytes) && !swapon(ZRAM, 0))
+		return NULL;
+	pthp_put(ZRAM_SYSFS "reset", "1");
+	return "swapon on " ZRAM " failed";
+}
+
+/**
+ * pthp_swap_off - Take back what pthp_swap_on() did.
+ *
+ * Return: true, or false if that fails.
+ */
+bool pthp_swap_off(void)
+{
+	return !swapoff(ZRAM) && pthp_put(ZRAM_SYSFS "reset", "1");
 }
 
 /* ---- the kernel's log ---- */
