@@ -4,7 +4,7 @@
  * what has to survive on it.
  *
  * Statuses of move_pages(2); protection, mlock(2), userfaultfd, soft-dirty and KSM; folios
- * smaller than a THP, and compaction of them.
+ * smaller than a THP, and compaction of them; zswap.
  *
  * "Stock" is a 6.12 kernel that splits such a folio to base pages and counts that as a
  * failure.  A 6.1 kernel does not look, and migrates it whole.
@@ -581,6 +581,61 @@ TEST_F(partial_thp, compaction)
 	EXPECT_LE(wanted, moved);
 	expect_pages(_metadata, &env->r, env->src);
 	EXPECT_TRUE(pthp_holes_empty(&env->r));
+}
+
+/* ---- zswap ---- */
+
+#define ZSWAP		"/sys/module/zswap/parameters/enabled"
+#define GROUP		"/sys/fs/cgroup/partial_thp_zswap/"
+#define GROUP_SWAP	(64ul << 20)
+
+FIXTURE(partial_thp_zswap)
+{
+	struct env env;
+	bool swap;
+};
+
+FIXTURE_SETUP(partial_thp_zswap)
+{
+	env_setup(_metadata, &self->env, PTHP_MBIND);
+}
+
+FIXTURE_TEARDOWN(partial_thp_zswap)
+{
+	env_teardown(&self->env);
+	pthp_put("/sys/fs/cgroup/cgroup.procs", "0");
+	rmdir(GROUP);
+	if (self->swap)
+		pthp_swap_off();
+}
+
+/*
+ * Memory that may be swapped to zswap only can be reclaimed after the migration: zswap
+ * of 6.12 takes single pages only.  Stock passes.
+ */
+TEST_F(partial_thp_zswap, reclaim)
+{
+	struct env *env = &self->env;
+	struct pthp_vmstat d;
+	const char *why;
+
+	requires(return, !access(ZSWAP, W_OK), "no zswap");
+	pthp_put("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	mkdir(GROUP, 0755);
+	requires(return, pthp_put(GROUP "memory.zswap.writeback", "0"),
+		 "no cgroup that zswap does not write back for");
+	why = pthp_swap_on(GROUP_SWAP);
+	requires(return, !why, "%s", why);
+	self->swap = true;
+	ASSERT_TRUE(pthp_set(ZSWAP, "Y"));
+	ASSERT_TRUE(pthp_put(GROUP "cgroup.procs", "0"));
+	if (!build(_metadata, env, PTHP_FIRST_HALF, PTHP_DONTNEED))
+		return;
+	EXPECT_EQ(0, migrate(env, &d));
+	EXPECT_EQ(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
+	/* Half of what is left */
+	EXPECT_EQ(0, pthp_write(GROUP "memory.reclaim", "4M"));
+	EXPECT_TRUE(pthp_intact(&env->r));
 }
 
 TEST_HARNESS_MAIN
