@@ -17,7 +17,7 @@
 #include <linux/slab.h>
 
 #ifndef HAVE_KUNIT_ACTION
-/* What is to be done when the test ends, last things first */
+/* An action for the end of the test; the last one added is done first */
 struct kunit_action_ctx {
 	struct kunit_resource res;
 	void (*func)(void *ctx);
@@ -103,7 +103,7 @@ static inline void folio_set_order(struct folio *folio, unsigned int order)
 	set_compound_order(&folio->page, order);
 }
 
-/* What a folio is, is what frees it. */
+/* 6.1 tells the kind of a folio by its destructor. */
 static inline void __folio_set_hugetlb(struct folio *folio)
 {
 	set_compound_page_dtor(&folio->page, HUGETLB_PAGE_DTOR);
@@ -161,8 +161,8 @@ static inline void folio_clear_partially_mapped(struct folio *folio) {}
 
 #ifndef HAVE_MTHP_STATS
 /*
- * No statistic tells how many are queued, so count: those of this mm only, as the
- * one of the test before may still be on its way out.
+ * No statistic tells how many are queued, so count them.  Count those of this mm only:
+ * the mm of the test before may still be exiting.
  */
 static inline long nr_partially_mapped(void)
 {

@@ -83,7 +83,7 @@ static void probe_set_migration_pte(void *data, unsigned long addr, unsigned lon
 
 DEFINE_PROBE(set_migration_pte)
 
-/* Somebody gets one when it is too late to see that: all pages are mapped again. */
+/* A reference comes after the check for such: the split fails and maps all pages again */
 static void split_fails_on_late_reference(struct kunit *test)
 {
 	const struct mode_case *c = test->param_value;
@@ -286,7 +286,7 @@ struct writeback_timer {
 	bool waited;
 };
 
-/* As soon as somebody waits for it, if ever */
+/* End writeback as soon as somebody waits for it, or after 10 seconds. */
 static void end_writeback_fn(struct timer_list *t)
 {
 	struct writeback_timer *write = container_of(t, struct writeback_timer, timer);
@@ -299,11 +299,11 @@ static void end_writeback_fn(struct timer_list *t)
 }
 
 /*
- * MIGRATE_SYNC waits for writeback, in its last passes: the folio lock is not kept by
- * those before.
+ * MIGRATE_SYNC waits for writeback in its last passes.  The passes before do not keep
+ * the folio lock.
  *
- * What ends writeback holds a reference, with which no split succeeds.  A timer of
- * this CPU has dropped it before the migration goes on.
+ * The end of writeback holds a reference for a moment, and no split succeeds then.  The
+ * timer runs on this CPU, so it has dropped the reference before the migration goes on.
  */
 static void split_waits_for_writeback(struct kunit *test)
 {
@@ -328,7 +328,7 @@ static void split_waits_for_writeback(struct kunit *test)
 	mod_timer(&write.timer, jiffies + 1);
 	rc = migrate_mode(&list, &dst, MIGRATE_SYNC, NULL);
 	migrate_enable();
-	/* Nobody had to wait, perhaps, and it is still under way. */
+	/* If nobody had to wait, the timer may still be pending. */
 	while (timer_pending(&write.timer))
 		schedule_timeout_idle(1);
 #ifdef HAVE_API_2026
@@ -457,7 +457,7 @@ static void piece_gets_all_passes(struct kunit *test)
 	dst.lock = (struct folio *)folio_page(folio, 4);
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL), 1);
 	KUNIT_EXPECT_EQ(test, dst.nr_calls_lock, 10);
-	/* What was not locked needed but one of them. */
+	/* Every other piece was moved in its first pass. */
 	KUNIT_EXPECT_EQ(test, dst.nr_calls, HPAGE_PMD_NR / 2 - 1 + 10);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
 	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru),
@@ -562,7 +562,7 @@ static void mixed_list(struct kunit *test)
 	expect_migrates_now(test, &list, &dst, c->mode);
 }
 
-/* Four folios side by side, of a size of which four make a batch where there are any */
+/* Four folios side by side; on kernels that migrate in batches, they make one batch */
 #ifdef HAVE_SPLIT_TO_ORDER
 #define BATCH_ORDER	(HPAGE_PMD_ORDER - 2)
 
@@ -583,9 +583,9 @@ static void batch_make(struct kunit *test)
 #endif
 
 /*
- * One batch, where there are batches, of a folio that is split, one that is and one
- * that is not partially mapped and fails for good, and one that is tried again to the
- * end.  Each is counted once, and nothing but the pieces moves.
+ * Four folios, in one batch where there are batches.  One is split.  Two fail for good:
+ * one that is partially mapped, and one that is not.  One is tried again to the end.
+ * Each is counted once, and nothing but the pieces moves.
  */
 static void failures_in_a_batch(struct kunit *test)
 {

@@ -665,7 +665,7 @@ static void end_writeback(void *folio)
 void hold_writeback(struct kunit *test, struct folio *folio)
 {
 #ifdef HAVE_API_2026
-	/* As reclaim does: it is looked whether it is locked */
+	/* Locked, as reclaim does: the kernel checks the lock. */
 	folio_lock(folio);
 	folio_start_writeback(folio);
 	folio_unlock(folio);

@@ -101,8 +101,8 @@ static struct kunit_suite mapped_suite = {
 kunit_test_suite(mapped_suite);
 
 /*
- * A folio of which all pages are mapped has nothing to wait for, and does not
- * after it was migrated.  Stock passes.
+ * A queued folio of which all pages are mapped is not queued any more after its
+ * migration.  Stock passes.
  */
 static void whole_is_unqueued(struct kunit *test)
 {

@@ -20,9 +20,9 @@ static void probe_mm_migrate_split_deferred(void *data, unsigned long pfn,
 DEFINE_PROBE(mm_migrate_split_deferred)
 
 /*
- * migrate_misplaced_page() puts back what is left of the page it was given, which need
- * not be that page: here, a piece from its middle that is pinned as soon as it is one.
- * Stock puts back the page it was given, and BUG_ON()s if anything is left then.
+ * migrate_misplaced_page() puts back all that is left of the THP that it was given.  Here,
+ * this is a piece from the middle, which is pinned as soon as it exists.  Stock puts back
+ * the page that it was given, and BUG_ON()s if anything is left then.
  */
 static void numa_balancing_puts_back(struct kunit *test)
 {

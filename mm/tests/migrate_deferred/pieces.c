@@ -72,8 +72,8 @@ static void piece_is_split_again(struct kunit *test)
 }
 
 /*
- * If there are no destinations of the size of a piece, those of the largest size there
- * is are taken, and each size is asked for in vain but once.
+ * If there are no destinations of the size of a piece, those of the largest size that
+ * there is are taken.  Each size that there is not is asked for only once.
  */
 static void smaller_destinations(struct kunit *test)
 {
@@ -118,8 +118,8 @@ static void few_take_single_pages(struct kunit *test)
 }
 
 /*
- * What the first THP shows that there are no destinations for is not made of the second,
- * to be split again piece by piece.
+ * Orders that the first THP found no destination for are not made from the second, to be
+ * split again piece by piece.
  *
  * Needs: mm/migrate: split by what is mapped
  */
@@ -190,7 +190,7 @@ static void split_to_one_order(struct kunit *test)
 }
 
 #ifdef HAVE_SPLIT_BY_STEPS
-/* What is all mapped, or not at all, is not split, but counted. */
+/* A folio that is mapped as a whole, or not at all, is not split, but counted. */
 static void nothing_to_split(struct kunit *test)
 {
 	unsigned int nr_mapped = 0;
@@ -219,7 +219,7 @@ static void nothing_to_split(struct kunit *test)
 	folio_put(folio);
 }
 #else
-/* Whoever wants to split what is all mapped, or not at all, lost a race. */
+/* A split of a folio that is mapped as a whole, or not at all, has lost a race. */
 static void nothing_to_split(struct kunit *test)
 {
 	struct folio *folio;
@@ -263,7 +263,7 @@ static void poison(struct kunit *test, bool noted)
 	expect_moved_in(test, 0, shape_half, &dst, 0);
 	expect_not_isolated(test);
 
-	/* It stays out, of a larger free block, too. */
+	/* It stays out of larger free blocks as well. */
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
 	KUNIT_EXPECT_FALSE(test, is_free_buddy_page(page));
@@ -307,10 +307,9 @@ static void probe_mm_page_alloc(void *data, struct page *page, unsigned int orde
 DEFINE_PROBE(mm_page_alloc)
 
 /*
- * There are smaller targets than one of order 2 or 3: nobody is to be killed for it.
- * What may not have smaller ones, as it is not anonymous or is under writeback, is asked
- * for as hard as before.
- * Callers who say how hard to try are asked no less.
+ * Nobody is killed for a target of order 2 or 3, as smaller ones would do.  For a folio
+ * that is not anonymous, or is under writeback, they may not do: the allocator tries as
+ * hard as before.  If a caller says how hard to try, it tries no less.
  *
  * Needs: mm/migrate: do not kill for a target of order 2 or 3
  */

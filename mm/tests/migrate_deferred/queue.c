@@ -137,7 +137,7 @@ static struct kunit_suite check_suite = {
 
 kunit_test_suite(check_suite);
 
-/* A new THP may be underused, and waits on the queue as that, if there is such a thing. */
+/* A new THP may be underused, and is queued for that on kernels that know such THPs. */
 #ifdef HAVE_MARK
 static const bool new_is_queued = true;
 #else
@@ -274,7 +274,7 @@ static void expect_look(struct kunit *test, struct folio *folio, bool deferred, 
 }
 #endif
 
-/* The look takes the queue's lock for what waits there to be split, and for no other. */
+/* The look takes the queue's lock for folios that wait to be split, and for no others. */
 static void look_takes_lock(struct kunit *test)
 {
 #ifdef CONFIG_LOCKDEP

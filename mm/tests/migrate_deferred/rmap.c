@@ -99,9 +99,9 @@ static void file_thp_moves(struct kunit *test)
 }
 
 /*
- * A page that is unmapped while a migration entry stands in for its mapping is missed
- * when the entries are removed: the folio is queued.  Stock loses it if it was mapped
- * by a PMD.
+ * A page is unmapped while a migration entry stands in for its mapping.  This is noticed
+ * when the entries are removed, and the folio is queued.  Stock loses the page if it was
+ * mapped by a PMD.
  */
 static void zapped_entry_is_noticed(struct kunit *test)
 {
@@ -117,9 +117,9 @@ static void zapped_entry_is_noticed(struct kunit *test)
 }
 
 /*
- * If such a page is missed after the content has gone to a destination, the
- * destination is queued.  Step by step, as there is no place in the migration of one
- * THP from where to unmap.  Stock loses it.
+ * If this is noticed after the content has gone to a destination, the destination is
+ * queued.  The test goes step by step, as it cannot unmap from within the migration of
+ * one THP.  Stock loses the page.
  */
 static void zapped_entry_is_noticed_after_copy(struct kunit *test)
 {
@@ -160,7 +160,7 @@ static void others_map(struct folio *folio, int nr, struct vm_area_struct *vma,
 	preempt_enable();
 }
 
-/* They stop to, or have migration entries in place of that for now. */
+/* Undo others_map(), or put migration entries in its place. */
 static void others_unmap(struct folio *folio, int nr, struct vm_area_struct *vma,
 			 bool migrate)
 {
@@ -263,9 +263,9 @@ static void pmd_is_unmapped(struct kunit *test)
 #define MISALIGNED_BY	5
 
 /*
- * mremap(2) of the first two THPs, to where each of them is mapped across two page
- * tables: by the second of three is the end of the first THP, and all but the end
- * of the second one.  Return where they begin.
+ * Move the first two THPs as mremap(2) does, so that each is mapped across two page
+ * tables.  The second of three tables maps the end of the first THP, and all but the
+ * end of the second one.  Return where they begin.
  */
 static unsigned long thps_misalign(struct kunit *test)
 {
@@ -309,10 +309,9 @@ static unsigned long thps_misalign(struct kunit *test)
 }
 
 /*
- * The walks that put migration entries in and take them out get to the end of a THP
- * that is mapped across two page tables, though in the place of the first one there is
- * a huge PMD, or its migration entry.  Stock leaves the entries of the second one
- * behind.
+ * A THP is mapped across two page tables.  A huge PMD, or its migration entry, takes the
+ * place of the first one.  The walks that install and remove migration entries still get
+ * to the end of the THP.  Stock leaves the entries of the second table behind.
  *
  * Needs: mm: page_vma_mapped_walk(): go on behind a huge PMD
  */
@@ -355,8 +354,8 @@ static void huge_pmd_gets_in_front(struct kunit *test)
 	hold_unmapped(test, front, 0);
 	KUNIT_EXPECT_FALSE(test, folio_mapped(front));
 	/*
-	 * A walk does not take a migration entry for a mapping.  Of what is not mapped
-	 * there is one only for who holds the lock.
+	 * A walk does not take a migration entry for a mapping.  It finds the anon_vma of
+	 * an unmapped folio only if the caller has locked that.
 	 */
 	anon_vma = folio_anon_vma(front);
 	anon_vma_lock_read(anon_vma);

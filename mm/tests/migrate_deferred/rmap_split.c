@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The rmap in the course of a split to pieces larger than a page: the entries of all
- * pieces are removed in one walk, and of nothing else.
+ * The rmap in the course of a split to pieces larger than a page.  One walk removes the
+ * migration entries of all pieces, and no others.
  */
 
 #include "frame.h"
@@ -127,8 +127,8 @@ static void stale_plan_loses_nothing(struct kunit *test)
 }
 
 /*
- * Unmap @behind for migration; split and migrate @first, which is mapped from @addr
- * on, and @behind is behind it there.
+ * @first is mapped from @addr on, and @behind is mapped behind it.  Unmap @behind for
+ * migration, then split and migrate @first.
  */
 static void expect_left_alone(struct kunit *test, unsigned long addr,
 			      struct folio *first, struct folio *behind,

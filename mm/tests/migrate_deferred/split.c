@@ -93,7 +93,7 @@ static void unmapped_are_freed(struct kunit *test)
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
 	expect_moved(test, 0, shape_half, &dst);
 
-	/* All of it, and before it is looked at, queued or not: counts as moved */
+	/* A folio that is all unmapped before the look counts as moved, queued or not. */
 	dst = default_dst();
 	for (i = 1; i <= 2; i++) {
 		folio = i == 1 ? thp_make(test, i) : thp_make_partial(test, i, shape_half);
@@ -147,7 +147,7 @@ static void piece_is_waited_for(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-/* Whether a page was used lately, and that nobody else has it, goes along with it. */
+/* The young bit of each page, and PageAnonExclusive, go along with it. */
 static void entries_survive(struct kunit *test)
 {
 	unsigned long addr = thp_addr(test, 0);

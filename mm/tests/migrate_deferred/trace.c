@@ -143,9 +143,9 @@ static void decisions_are_traced(struct kunit *test)
 }
 
 /*
- * What is mapped is counted under the folio lock: if the rest is unmapped while the
- * migration waits for that, which it does after three tries without, there is nothing
- * to split, nor to copy.  Stock copies the folio, if it gets to it.
+ * Mapped pages are counted under the folio lock.  After three tries without waiting, the
+ * migration waits for that lock.  If the rest is unmapped meanwhile, there is nothing to
+ * split, nor to copy.  Stock copies the folio, if it gets to it.
  */
 static void unmapped_while_waiting(struct kunit *test)
 {

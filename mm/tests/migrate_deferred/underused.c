@@ -92,8 +92,9 @@ static void shrinker_keeps_locked(struct kunit *test)
 
 #ifdef HAVE_QUEUE_IS_LIST_LRU
 /*
- * The shrinker lets go of a folio when it is too late to look again: the destination is
- * queued as the source was marked.  Stock loses the pages that are not mapped.
+ * The shrinker has taken a folio off its list, and does not let go of it in time for
+ * migration to see that.  The destination is queued, as the source was marked.  Stock
+ * loses the pages that are not mapped.
  */
 static void destination_is_queued(struct kunit *test)
 {

@@ -89,8 +89,8 @@ static void half_may_be_zeroes(struct kunit *test)
 }
 
 /*
- * Nor is it if the piece is split once more, as there is no destination of its size: the
- * part that holds nothing but zeroes goes.
+ * If the piece is split once more, as there is no destination of its size, the part that
+ * holds nothing but zeroes is freed.
  */
 static void zeroes_of_split_piece_are_freed(struct kunit *test)
 {
@@ -128,7 +128,7 @@ static void mlocked_zeroes_move(struct kunit *test)
 	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE / 2, HPAGE_PMD_SIZE / 2,
 	       MADV_DONTNEED);
 	isolate(test, folio, &list);
-	/* Whoever clears it, takes this off. */
+	/* Clearing the flag subtracts this from NR_MLOCK. */
 	zone_stat_mod_folio(folio, NR_MLOCK, HPAGE_PMD_NR);
 	folio_set_mlocked(folio);
 
@@ -173,7 +173,7 @@ struct late_writer {
 };
 
 #ifdef HAVE_SPLIT_BY_STEPS
-/* What is zero-filled has been looked for before anything is unmapped. */
+/* The contents are read later, when all of the folio is unmapped. */
 static void probe_set_migration_pte(void *data, unsigned long addr, unsigned long pte,
 				    int order)
 {
@@ -195,7 +195,7 @@ static void late_write_fn(struct work_struct *work)
 	struct late_writer *w = container_of(work, struct late_writer, work);
 	int i;
 
-	/* The first pages are looked at first; to look at all takes far longer. */
+	/* Write soon: the first pages are read first, and reading all takes far longer. */
 	for (i = 0; i < 20000 && folio_mapped(w->folio); i++)
 		udelay(5);
 	for (i = 0; i < 6; i++)
