@@ -46,8 +46,9 @@ static inline long migrate(struct env *env, struct pthp_vmstat *delta)
 }
 
 /*
- * What a call says of the region, once the rest of the process is not where settle()
- * had it any more: where that stays is none of the test's business.
+ * What a call says of the region.  When the rest of the process is no longer where
+ * settle() put it, migrate_pages(2) also counts folios of the rest that stay: ignore
+ * them.
  */
 static inline long of_region(const struct env *env, long ret)
 {

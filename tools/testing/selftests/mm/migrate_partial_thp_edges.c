@@ -330,9 +330,9 @@ static void expect_policy_in_front(struct __test_metadata *_metadata, struct env
 }
 
 /*
- * mbind(2) of the second quarter of each THP brings the first along, to where the policy
- * of its own VMA says, which is in front of those that the call is about.  Stock: all
- * of the THP goes where the second quarter is bound to.
+ * mbind(2) of the second quarter of each THP brings the first along.  The first goes where
+ * the policy of its own VMA says, although that VMA is in front of the range of the call.
+ * Stock: all of the THP goes where the second quarter is bound to.
  */
 TEST_F(partial_thp_edges, border_policy_in_front)
 {
@@ -341,8 +341,8 @@ TEST_F(partial_thp_edges, border_policy_in_front)
 }
 
 /*
- * So it does if mremap(2) has moved the THPs to lower addresses: what an index says of the
- * order of pages holds, and what it says of their addresses does not.  Stock: as above.
+ * The same if mremap(2) has moved the THPs to lower addresses.  The indices still tell the
+ * order of the pages, but no longer their addresses.  Stock: as above.
  */
 TEST_F(partial_thp_edges, border_policy_in_front_moved)
 {

@@ -252,8 +252,8 @@ TEST_F(forked_thp, failed_gives_back)
 }
 
 /*
- * Then, the child migrates what it has, and no more.  Stock copies the THPs whole;
- * 6.12 says so, though it does not.
+ * After that, the child migrates only what it maps.  Stock copies the THPs whole; 6.12
+ * does not, but counts them whole.
  *
  * Needs: mm/migrate: split folios that wait to be split
  */
@@ -275,9 +275,8 @@ TEST_F(forked_thp, failed_and_moved)
 }
 
 /*
- * What the child does not map any more is mapped by the parent: nothing is split.
- * Stock splits it when memory gets short, if it was migrated meanwhile, and so
- * does 6.12.
+ * The parent maps the pages that the child unmaps: nothing is split.  If the THPs were
+ * migrated before, stock splits them when memory gets short, and so does 6.12.
  *
  * Needs: mm/rmap: do not mistake migration
  */
@@ -367,7 +366,7 @@ TEST_F(partial_thp_cost, pages_in_order)
 }
 
 /*
- * A THP that is pinned is not taken apart to find out.  Stock passes.  6.12 tries
+ * A pinned THP is recognised without an attempt to split it.  Stock passes.  6.12 tries
  * to split it.
  *
  * Needs: mm/migrate: split by what is mapped
@@ -437,9 +436,9 @@ static long shootdowns_allowed(enum pthp_shape shape, unsigned int nr_mapped)
 }
 
 /*
- * There are no more TLB shootdowns than there are mapped pages; and where the
- * pages of a THP are unmapped together, than two for a THP, one for the split and
- * one for the migration.  Stock passes.
+ * There are at most as many TLB shootdowns as mapped pages.  Where the pages of a THP
+ * are unmapped together, there are at most two for each THP: one for the split and one
+ * for the migration.  Stock passes.
  */
 TEST_F(partial_thp_cost, one_flush_a_page)
 {
@@ -487,7 +486,7 @@ static void touch(const char *mem, size_t len)
 		asm volatile("" : : "r" (mem[i]));
 }
 
-/* The child maps what we map, and moves it if it is to, as a user. */
+/* The child maps what we map, and moves it if told to, as an ordinary user. */
 static int other(char *mem, size_t len, int fd, int node, int ready, int go)
 {
 	char c = 0;
@@ -500,9 +499,9 @@ static int other(char *mem, size_t len, int fd, int node, int ready, int go)
 }
 
 /*
- * A THP of shared memory of which nobody maps the first page is not for one
- * process to move, but for the last that maps it.  Stock lets nobody move it.
- * Later kernels go by other rules.
+ * A THP of shared memory has a first page that nobody maps.  A process can move it only
+ * if no other process maps it any more.  Stock lets nobody move it.  Later kernels go
+ * by other rules.
  *
  * Needs: mm/mempolicy: move partially mapped THPs without
  */

@@ -284,9 +284,9 @@ static unsigned int pages_within(const struct env *env)
 }
 
 /*
- * Use up the THPs that the node has elsewhere, until most of the range is taken,
- * too: the kernel takes them half and half in the end.  Return the number of
- * all, which are at @mem.
+ * Use up the THPs that the node has outside of the range, until most of the range is
+ * taken as well: in the end the kernel takes them from both by halves.  Return how many
+ * there are at @mem.
  */
 static unsigned int use_up(const struct env *env, char *mem, unsigned int max,
 			   const struct pthp *r)

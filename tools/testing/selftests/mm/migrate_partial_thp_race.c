@@ -44,7 +44,7 @@
 #define SPLIT_FILE	"/sys/kernel/debug/split_huge_pages"
 #define CGROUP		"/sys/fs/cgroup"
 
-/* Of each THP, so many pages stay mapped at first. */
+/* Pages of each THP that stay mapped at first */
 #define NR_PAGES	8
 #define SMALL		(64UL << 10)
 
@@ -206,7 +206,7 @@ static bool migrate_too(struct race *r)
 	return move_to(r, r->nodes[0]) >= 0;
 }
 
-/* Who is in the cgroup leaves; what it was charged with stays; and it goes. */
+/* Leave the cgroup, which keeps its charges, and remove it. */
 static bool remove_cgroup(struct race *r)
 {
 	char path[128];

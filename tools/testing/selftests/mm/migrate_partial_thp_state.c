@@ -326,8 +326,8 @@ TEST_F(partial_thp, ksm_pages)
 }
 
 /*
- * What was mlocked is when it has moved, in folios of any size.  Stock 6.12 passes, as
- * it moves single pages.
+ * Memory that was mlocked still is after the move, in folios of any size.  Stock 6.12
+ * passes, as it moves single pages.
  */
 TEST_F(partial_thp, mlocked)
 {

@@ -139,7 +139,7 @@ TEST_F(partial_thp_target, status_second_pinned_half)
 }
 
 /*
- * The first THP is pinned: the second one, of the same batch, is gone through, too.
+ * The first THP is pinned: the second one, of the same batch, is migrated all the same.
  * Stock: stops after the first one, without a status, and counts all of the second as
  * not migrated.
  *
@@ -196,7 +196,7 @@ TEST_F(partial_thp_target, status_two_nodes)
 	EXPECT_EQ(2 * half, pthp_move_named(r, 2 * half));
 	EXPECT_EQ(half, statuses(r, 0, half, -EBUSY));
 	EXPECT_EQ(half, statuses(r, half, half, UNWRITTEN));
-	/* One page of it counts once, in front of what is not come to. */
+	/* A page that is pinned counts once, and so does each page that is not tried. */
 	name_run(r, 0, 0, 1, env->dst);
 	name_run(r, 1, 2 * half, half, env->src);
 	EXPECT_EQ(1 + half, pthp_move_named(r, 1 + half));

@@ -68,9 +68,9 @@ const char *cgroup_file(char *buf, size_t size, int group,
 /* ---- what migrates ---- */
 
 /*
- * A thread with restartable sequences, which glibc asks for, is told by the kernel
- * in its own memory which CPU it is on; and ended if that was swapped out and there
- * is no memory to bring it back.
+ * glibc asks for restartable sequences.  The kernel then writes into the memory of each
+ * thread which CPU the thread is on.  If that page was swapped out and there is no memory
+ * to bring it back, the kernel ends the thread.  Do without.
  */
 static void let_allocations_fail(void)
 {
@@ -349,7 +349,7 @@ void *shrinker(void *arg)
 	return NULL;
 }
 
-/* Move who is in one cgroup to the other; return how many were. */
+/* Move all processes of one cgroup to the other; return their number. */
 static unsigned int change_cgroup(int from, int to)
 {
 	char procs[4096], path[128], *pid, *next;

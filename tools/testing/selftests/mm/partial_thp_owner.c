@@ -233,7 +233,7 @@ static void punch(struct owner *o, const struct range *chunk)
 	set_hot(o, chunk);
 	if (rnd(&o->rng) % 4) {
 		r = part_of(chunk, o, &o->rng);
-		/* That waits for a migration to end, and not a bit longer. */
+		/* Faults, so it waits for a running migration of this page. */
 		look_at(o, r.start, PTHP_WORDS);
 		unmap(o, &r, gone);
 		set_changed(o);
@@ -321,7 +321,7 @@ static void write_protect(struct owner *o)
 		look(o, &part, 64);
 		pthp_uffd_protect(o->uffd, addr, len_of(&part), false);
 	}
-	/* Whoever else waits to write has come for nothing but a reference. */
+	/* Others that still wait for write access only want a reference: wake them. */
 	if (ioctl(o->uffd, UFFDIO_UNREGISTER, &chunk))
 		give_up(o, "UFFDIO_UNREGISTER");
 	ioctl(o->uffd, UFFDIO_WAKE, &chunk);
