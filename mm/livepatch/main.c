@@ -5,7 +5,7 @@
  * roots.h names those that are replaced, copies.h what these have copies of, and
  * kernel.h says which kernel it is.
  *
- * To enable and disable it is the livepatch core's own, in
+ * The livepatch core enables and disables it, in
  * /sys/kernel/livepatch/partial_thp_migration/.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt

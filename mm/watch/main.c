@@ -32,7 +32,7 @@
 /* Calls at a time that have something on their list to be followed */
 #define MAX_OPEN	64
 
-/* No call has the stack of another one that it was called by. */
+/* The stack pointer tells calls of one task apart: one within another has a lower one. */
 struct open_call {
 	struct task_struct *task;	/* NULL: not used */
 	unsigned long sp;
@@ -65,7 +65,7 @@ static struct open_call *innermost(void)
 
 	if (!atomic_read(&nr_open))
 		return NULL;
-	/* Those of this task do not change under it, and others do not match. */
+	/* Entries of this task do not change meanwhile, and others do not match. */
 	for (c = open_calls; c < open_calls + MAX_OPEN; c++) {
 		if (READ_ONCE(c->task) == current && (!last || c->sp < last->sp))
 			last = c;
@@ -75,7 +75,7 @@ static struct open_call *innermost(void)
 
 static void close_call(struct open_call *c)
 {
-	/* Whoever takes it next finds it as it was left. */
+	/* The next one to take the entry sees all that was written to it. */
 	smp_store_release(&c->task, NULL);
 	atomic_dec(&nr_open);
 }
@@ -114,7 +114,7 @@ static noinline void look_at_list(struct list_head *list, int reason, unsigned l
 		pass_by(sp);
 		return;
 	}
-	/* A call whose end was not seen is not there any more if it was no further down. */
+	/* A call that is not above this one on the stack has ended, though unseen. */
 	while ((outer = innermost()) && outer->sp <= sp)
 		close_call(outer);
 	c = open_call();
@@ -444,9 +444,9 @@ free:
 
 static void __exit watch_exit(void)
 {
-	/* Waits for those that are in it */
+	/* Waits for calls of the probe that are under way */
 	unregister_kprobe(&probe);
-	/* The last word is still about what is there. */
+	/* The last verdict still has to know whether the livepatch is there. */
 	watch_show_exit();
 	leave_livepatch();
 	if (fix_tp)

@@ -183,9 +183,9 @@ static const struct watch_tally *tally_on(const struct watch_look *look, int nid
 }
 
 /*
- * How many of @gone folios that waited to be split has a call split?  Stock 6.12 splits
- * these, and others only for want of a destination.  6.1 splits any THP for that, and
- * no other: then it is the same share of all THPs.
+ * Of @gone folios that waited to be split, how many did the call split?  In @split, stock
+ * 6.12 counts these, and folios that had no destination.  6.1 counts only the latter;
+ * assume the same share as of all THPs.
  */
 static unsigned long split_of(unsigned long split, unsigned long gone,
 			      unsigned long thps_gone)
