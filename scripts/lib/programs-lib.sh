@@ -39,6 +39,9 @@ programs_but() {
 	grep -vE "/(${names//$'\n'/|})\$" || true
 }
 
+# the cases of the programs whose paths are in standard input
+cases_in() { sed 's/$/.cases/' | xargs cat; }
+
 # cases_but <trait...>: of the list of cases in standard input, those of all other programs
 cases_but() {
 	local names fixtures
