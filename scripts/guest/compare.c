@@ -2,7 +2,7 @@
 /*
  * What migration does to large folios that are partially unmapped, and to the
  * statistics: the same on a stock and on a patched kernel, for scripts/judge/compare-table
- * to tell what differs.  A line for each number that is not 0:
+ * to tell what differs.  A line for each number that is not 0, and one for each stage:
  *
  *	<case> <stage>.<metric> <value>
  *
@@ -54,6 +54,8 @@ static void stage(const char *which, int target)
 	if (sub.r.mem)
 		read_region(now, &sub, target);
 	watch_read(now);
+	/* The stage was reached, even if all numbers are 0. */
+	printf("%s %s.read 1\n", name, which);
 	print_snap(name, which, now, old, start);
 	tmp = old;
 	old = now;
