@@ -148,7 +148,7 @@ if [ "${HARNESS_LOCK:-}" != "$out" ]; then
 		echo "waiting for another make in $out to end" >&2
 		flock 9
 	}
-	export HARNESS_LOCK=$out
+	export HARNESS_LOCK=$out HARNESS_OWNER=$$
 fi
 
 elapsed() {
@@ -174,6 +174,52 @@ progress() {
 }
 object_line='^  (CC|AS|LD|AR) '
 
+# begin <command...>: start it beside this script, in a process group of its own, so that
+# all of it can be ended. Its id is $pid. It has no terminal to ask. Errexit works in it,
+# which it does not in a command before ||.
+begun=()
+begin() {
+	[ ${#begun[@]} -gt 0 ] || traps_before=$(trap -p HUP INT TERM)
+	trap 'end_begun; exit 130' HUP INT TERM
+	set -m
+	# shellcheck disable=SC2030 # only there
+	{ trap - HUP INT TERM; begun=(); "$@"; } </dev/null &
+	pid=$!
+	set +m
+	# shellcheck disable=SC2031
+	begun+=("$pid")
+}
+end_begun() {
+	local p
+	[ ${#begun[@]} -gt 0 ] || return 0
+	for p in "${begun[@]}"; do kill -- "-$p" 2>/dev/null || true; done
+	wait "${begun[@]}" 2>/dev/null || true
+	begun=()
+}
+# wait_begun: until all that was begun has ended. The first that fails ends the others, and
+# gives the status.
+wait_begun() {
+	local rc=0 p left
+	while :; do
+		left=()
+		for p in "${begun[@]}"; do
+			if kill -0 "$p" 2>/dev/null; then left+=("$p"); else wait "$p" || rc=$?; fi
+		done
+		begun=("${left[@]}")
+		[ $rc -eq 0 ] || end_begun
+		[ ${#begun[@]} -gt 0 ] || break
+		still_wanted
+		sleep 0.3
+	done
+	trap - HUP INT TERM
+	eval "$traps_before"
+	return $rc
+}
+# The script that has the lock may have been killed, and then nobody waits for this one.
+still_wanted() {
+	kill -0 "${HARNESS_OWNER:-$$}" 2>/dev/null || { end_begun; exit 130; }
+}
+
 # run_logged <what> <log> <command...>: one line while it runs, one when done
 run_logged() {
 	local what=$1 log=$2 start=$SECONDS pid rc=0 t
@@ -181,17 +227,12 @@ run_logged() {
 	mkdir -p "${log%/*}"
 	if [ "$verbose" = 1 ]; then
 		say "$what"
-		"$@" 2>&1 | tee "$log" >&2 || rc=$?
+		begin shown "$log" "$@"
 	else
-		# a process group of its own, so that an interrupt ends all of it
-		set -m
-		"$@" >"$log" 2>&1 </dev/null &
-		pid=$!
-		set +m
-		# shellcheck disable=SC2064 # this pid, not a later one
-		trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM
+		begin "$@" >"$log" 2>&1
 		[ -t 2 ] || say "$what ..."
 		while kill -0 "$pid" 2>/dev/null; do
+			still_wanted
 			t=$((SECONDS - start))
 			if [ -t 2 ]; then
 				printf '\r\033[K%s%s ... %s' "${PROGRESS:-}" "$what" \
@@ -201,16 +242,19 @@ run_logged() {
 			fi
 			sleep 1
 		done
-		wait "$pid" || rc=$?
-		trap - INT TERM
 		[ -t 2 ] && printf '\r\033[K' >&2
 	fi
+	wait_begun || rc=$?
 	if [ $rc -ne 0 ]; then
 		say "$what FAILED after $(elapsed $((SECONDS - start)))"
 		tail -n 25 "$log" >&2
 		die "$what failed (exit $rc); log: $log"
 	fi
 	say "$what ... $(elapsed $((SECONDS - start))), log ${log#"$top"/}"
+}
+# shown <log> <command...>: its output there, and here
+shown() {
+	"${@:2}" 2>&1 | tee "$1" >&2
 }
 
 # What something is made from, as one word: standard input, and the tools
@@ -234,21 +278,19 @@ at() { export PROGRESS="[$1/${steps:?}] "; }
 # each tree and its image behind it, as this step and the next, beside each other: a
 # guest mostly keeps one CPU busy
 on_both() {
-	local pid first=$1 stock=$2 patched=$3
+	local first=$1 stock=$2 patched=$3
 	shift 3
-	at "$first"; ("$@" stock "$stock") & pid=$!
-	at $((first + 1)); ("$@" patched "$patched") || exit 1
-	wait $pid || die "the run on stock did not end as it should (see above)"
+	at "$first"; begin "$@" stock "$stock"
+	at $((first + 1)); begin "$@" patched "$patched"
+	wait_begun || die "one of the two runs did not end as it should (see above)"
 }
 
 # two_at_a_time <function>: call it with 0 and with 1, beside each other. It may then take
 # every second one of a list
 two_at_a_time() {
-	local pid
-	trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
-	"$1" 1 & pid=$!
-	"$1" 0
-	wait $pid || die "the second run did not end as it should (see above)"
+	begin "$1" 1
+	begin "$1" 0
+	wait_begun || die "one of the two runs did not end as it should (see above)"
 }
 
 # memory blocks that can go offline, and an area for CMA among them
