@@ -62,8 +62,12 @@ is_one_of "$config" "$(known_configs)" || refuse "unknown CONFIG=$config; there 
 is_one_of "${ACCEL:-auto}" "auto tcg kvm" || refuse "unknown ACCEL=$ACCEL; there is: auto tcg kvm"
 for number in J STEP HOURS GUEST_TIMEOUT PARTIAL_THP_SECONDS PARTIAL_THP_SEED MUTANTS MODULE_CYCLES \
 	MODULE_LOAD_CYCLES; do
-	case ${!number:-} in *[!0-9]*) refuse "$number=${!number} is not a number" ;; esac
+	case ${!number:-} in
+	*[!0-9]*) refuse "$number=${!number} is not a number" ;;
+	0?*) refuse "$number=${!number} begins with a zero, which is octal to the shell" ;;
+	esac
 done
+case ${SRCVERSION:-} in *[!0-9A-Za-z.+:~-]*) refuse "SRCVERSION=\"$SRCVERSION\" is not the version of a package" ;; esac
 for number in J GUEST_TIMEOUT; do
 	[ "${!number:-1}" -gt 0 ] || refuse "$number=0 is too few"
 done
