@@ -305,10 +305,21 @@ guest_run() {
 	xargs -n 1 basename <<<"$1" | paste -sd,
 }
 
-# kernel makefiles see only what is on their command line
+# kernel makefiles see only what is on their command line: neither our settings, nor what
+# the user's shell has for other kernels (see Documentation/kbuild/kbuild.rst there)
+not_for_make=(O V J KSRC BASE TREE CONFIG STEP OUT KDIR
+	ARCH SRCARCH SUBARCH CROSS_COMPILE LLVM LLVM_IAS CC LD HOSTCC HOSTCFLAGS HOSTLDFLAGS
+	KCFLAGS KCPPFLAGS KAFLAGS KRUSTFLAGS CFLAGS CPPFLAGS LDFLAGS CFLAGS_KERNEL CFLAGS_MODULE
+	AFLAGS_KERNEL AFLAGS_MODULE LDFLAGS_MODULE LDFLAGS_vmlinux EXTRA_CFLAGS USERCFLAGS
+	USERLDFLAGS KCONFIG_CONFIG KCONFIG_ALLCONFIG KCONFIG_DEFCONFIG_LIST KBUILD_OUTPUT
+	KBUILD_EXTMOD KBUILD_DEFCONFIG KBUILD_EXTRA_SYMBOLS KBUILD_EXTRA_WARN
+	KBUILD_BUILD_VERSION KBUILD_VERBOSE KBUILD_MODPOST_WARN KBUILD_ABS_SRCTREE
+	LOCALVERSION INSTALL_PATH INSTALL_MOD_PATH INSTALL_HDR_PATH M W C CF CHECK KHDR_INCLUDES)
+clean_make() {
+	env "${not_for_make[@]/#/-u}" make -j"$jobs" "$@"
+}
 kmake() {
-	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT \
-		make -j"$jobs" LOCALVERSION= KBUILD_BUILD_TIMESTAMP='1 Jan 2026' \
+	clean_make LOCALVERSION= KBUILD_BUILD_TIMESTAMP='1 Jan 2026' \
 		KBUILD_BUILD_USER=user KBUILD_BUILD_HOST=host \
 		${kmake_cc:+CC="$kmake_cc"} "$@"
 }

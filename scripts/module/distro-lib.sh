@@ -52,6 +52,5 @@ distro_make() {
 		cc=$(printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -)
 	command -v "${cc##* }" >/dev/null 2>&1 ||
 		die "the headers of $distro_version want ${cc##* }; install it (apt-get install ${cc##*-linux-gnu-})"
-	env -u O -u V -u J -u KSRC -u BASE -u TREE -u CONFIG -u STEP -u OUT -u KDIR \
-		make -j"$jobs" -C "$distro_kdir" M="$dir" CONFIG_DEBUG_INFO_BTF_MODULES= "$@"
+	clean_make -C "$distro_kdir" M="$dir" CONFIG_DEBUG_INFO_BTF_MODULES= "$@"
 }
