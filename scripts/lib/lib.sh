@@ -137,12 +137,39 @@ obj_dir=$tree_dir/.obj-$config
 repo=$work/series-repo
 logs=$out/logs/$label
 results=$out/results/$label/$tree_name-$config
+# A directory that was empty, or not there, is ours from then on, and "make clean" may empty
+# it. One from before there was this mark has a tree of ours in it, and nothing else.
+mark=$out/.partial-thp
+out_is_empty() { [ -z "$(find "$out" -mindepth 1 ! -name .lock -print -quit 2>/dev/null)" ]; }
+out_is_ours() {
+	local f
+	[ ! -e "$mark" ] || return 0
+	compgen -G "$out/*/*/.version-of-source" >/dev/null || return 1
+	for f in "$out"/*; do is_one_of "${f##*/}" "$(our_names)" || return 1; done
+}
+# what scripts put into it, of what is there
+our_names() {
+	local f b
+	for f in "$out"/*; do
+		case ${f##*/} in
+		*[[:space:]]*) ;;
+		download|apt|bases|bases.*|deb|logs|results|recorded.*|ksrc-*|kvm-works*) echo "${f##*/}" ;;
+		*) for b in $(known_bases); do
+			case ${f##*/} in "$b"|"$b"-[0-9]*) echo "${f##*/}" ;; esac
+		done ;;
+		esac
+	done | paste -sd' '
+}
 case $me in
 help)	HARNESS_LOCK=$out ;;
-clean)	[ -d "$out" ] || exit 0 ;;
-*)	if ! mkdir -p "$out" "$work" "$logs" 2>/dev/null || [ ! -w "$out" ]; then
+clean)	! out_is_empty || exit 0
+	out_is_ours || refuse "$out had other things in it before; remove by hand what is not wanted, or touch $mark to have it taken for a build directory"
+	: >"$mark" ;;
+*)	! out_is_empty || fresh=1
+	if ! mkdir -p "$out" "$work" "$logs" 2>/dev/null || [ ! -w "$out" ]; then
 		refuse "$out cannot be written to; set O= to a directory that can"
-	fi ;;
+	fi
+	[ -z "${fresh:-}" ] || : >"$mark" ;;
 esac
 
 # one at a time in one build directory; what this script starts is covered
