@@ -332,6 +332,12 @@ guest_run() {
 	xargs -n 1 basename <<<"$1" | paste -sd,
 }
 
+# What a kernel complains of on <console>, without what is another one in each run
+complaints() {
+	{ "$top/scripts/judge/splats" "$1" || true; } |
+		sed -E 's/^[0-9]+:(\[[^]]*\])?//; s/0x[0-9a-f]+|[0-9]+/N/g' | sort -u
+}
+
 # kernel makefiles see only what is on their command line: neither our settings, nor what
 # the user's shell has for other kernels (see Documentation/kbuild/kbuild.rst there)
 not_for_make=(O V J KSRC BASE TREE CONFIG STEP OUT KDIR
