@@ -41,6 +41,12 @@ release_of() {
 		grep .
 }
 
+# the same of the user's KDIR=
+release_of_kdir() {
+	release_of "$KDIR" ||
+		die "KDIR=$KDIR has no prepared kernel headers; it is /lib/modules/<release>/build of an installed linux-headers package"
+}
+
 # distro_make <directory of the module> [make argument...]
 # The compiler is the one that the distribution's headers name. BTF of modules wants
 # pahole, and is of no use to anybody who has not got the kernel's.
