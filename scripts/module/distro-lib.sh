@@ -47,15 +47,23 @@ release_of_kdir() {
 		die "KDIR=$KDIR has no prepared kernel headers; it is /lib/modules/<release>/build of an installed linux-headers package"
 }
 
+# the compiler, which is the one that the distribution's headers name
+distro_cc() {
+	if [ -n "${MODULE_CONFIG:-}" ]; then
+		echo gcc
+	else
+		# shellcheck disable=SC2016 # a variable of make
+		printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -
+	fi
+}
+
 # distro_make <directory of the module> [make argument...]
-# The compiler is the one that the distribution's headers name. BTF of modules wants
+# BTF of modules wants
 # pahole, and is of no use to anybody who has not got the kernel's.
 distro_make() {
-	local dir=$1 cc=gcc
+	local dir=$1 cc
 	shift
-	# shellcheck disable=SC2016 # a variable of make
-	[ -n "${MODULE_CONFIG:-}" ] ||
-		cc=$(printf 'include %s/.kernelvariables\nall:;@echo $(CC)\n' "$distro_kdir" | make -s -f -)
+	cc=$(distro_cc)
 	command -v "${cc##* }" >/dev/null 2>&1 ||
 		die "the headers of $distro_version want ${cc##* }; install it (apt-get install ${cc##*-linux-gnu-})"
 	clean_make -C "$distro_kdir" M="$dir" CONFIG_DEBUG_INFO_BTF_MODULES= "$@"
