@@ -51,6 +51,7 @@ private_update() {
 	local log=$logs/apt.log
 	mkdir -p "$apt_dir/lists/partial" "$apt_dir/cache/archives/partial"
 	: >"$apt_dir/status"
+	: >"$log"
 	private_sources "$@" >"$apt_dir/sources.list"
 	cat >"$apt_dir/conf" <<-EOT
 		#clear APT::Update::Pre-Invoke;
