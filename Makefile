@@ -2,7 +2,7 @@
 # Front door to scripts/; "make help" says what there is.
 
 # Unless told, or KSRC says it, what scripts/each-base runs is for all bases that are ready,
-# and the rest is for 6.12.
+# "make bases" is for all there are, and the rest is for 6.12.
 ifdef KSRC
 BASE	?= $(shell sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' \
 		"$(KSRC)/Makefile" 2>/dev/null | paste -sd.)
@@ -147,7 +147,7 @@ clean:		## remove built objects, programs and results
 	@scripts/clean
 
 .PHONY: distclean
-distclean:	## remove all of O, downloads included
+distclean:	## remove all that is ours in O, downloads included
 	@scripts/clean --all
 
 .PHONY: help

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sourced by every script: settings, paths, messages.
+# Sourced by the scripts, but for deps and each-base: settings, paths, messages, the lock, and
+# how commands are run.
 # shellcheck shell=bash disable=SC2034 # the sourcing scripts use these
 set -euo pipefail
 export LC_ALL=C

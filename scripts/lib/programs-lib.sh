@@ -7,7 +7,7 @@ export GUEST_NODES=3
 
 # Those that have one of these traits; the others are quick, and go anywhere.
 #   slow	is left out where quick runs are wanted
-#   random	finds what it finds at another time each time
+#   random	fails at a different time in each run
 #   ends_stock	a kernel without the fixes loses the race, and ends with a warning
 #   offlines	has memory emptied: takes long, and stock may not get through
 programs_traits='

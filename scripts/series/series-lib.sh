@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Sourced by series, export-series and apply-series: reading patches/<base>/.
+# Sourced after lib.sh: reads patches/<base>/, the lists of tests/expected/, and the series-repo.
 # shellcheck shell=bash disable=SC2154 # lib.sh sets these
 
 new_file_dirs='mm include tools Documentation/mm'
@@ -33,7 +33,7 @@ series_left_out() {
 
 # patches/<base>/not-if: part of a patch's name, a file of the kernel, and a Perl
 # regular expression that is true of the whole of that file where the patch is not
-# needed. Several lines of one patch have to be true all.
+# needed. All lines of a patch must be true.
 not_if() {
 	[ ! -f "$patches/not-if" ] || grep -vE '^[[:space:]]*(#|$)' "$patches/not-if" || true
 }
