@@ -194,6 +194,8 @@ static void fail_and_unmap(struct __test_metadata *_metadata, struct env *env)
 /*
  * The pages that both map are counted once after a migration, as before.  Stock
  * counts them twice.
+ *
+ * Needs: mm/migrate: set PG_double_map again
  */
 TEST_F(forked_thp, counted_once)
 {
@@ -220,6 +222,8 @@ TEST_F(forked_thp, counted_once)
 /*
  * What only the parent mapped comes back after a migration when the parent unmaps
  * all. Stock has forgotten about it.
+ *
+ * Needs: mm/migrate: set PG_double_map again
  */
 TEST_F(forked_thp, moved_gives_back)
 {
@@ -439,6 +443,8 @@ static long shootdowns_allowed(enum pthp_shape shape, unsigned int nr_mapped)
  * There are at most as many TLB shootdowns as mapped pages.  Where the pages of a THP
  * are unmapped together, there are at most two for each THP: one for the split and one
  * for the migration.  Stock passes.
+ *
+ * Needs: mm/huge_memory: flush the TLB once
  */
 TEST_F(partial_thp_cost, one_flush_a_page)
 {
