@@ -624,10 +624,11 @@ TEST_F(partial_thp_zswap, reclaim)
 	mkdir(GROUP, 0755);
 	requires(return, pthp_put(GROUP "memory.zswap.writeback", "0"),
 		 "no cgroup that zswap does not write back for");
+	/* First: slab caches of zram that zswap's were merged with would outlive zram. */
+	ASSERT_TRUE(pthp_set(ZSWAP, "Y"));
 	why = pthp_swap_on(GROUP_SWAP);
 	requires(return, !why, "%s", why);
 	self->swap = true;
-	ASSERT_TRUE(pthp_set(ZSWAP, "Y"));
 	ASSERT_TRUE(pthp_put(GROUP "cgroup.procs", "0"));
 	if (!build(_metadata, env, PTHP_FIRST_HALF, PTHP_DONTNEED))
 		return;
