@@ -10,11 +10,11 @@
 /* Of PMD size and 64 KiB, only @order; kernels that have one size have no such setting. */
 static inline void only_order(unsigned int order)
 {
-	const unsigned int orders[] = { pthp_pmd_order(), __builtin_ctz(65536 / psize()) };
+	const unsigned int orders[2] = { pthp_pmd_order(), __builtin_ctz(65536 / psize()) };
 	char path[128];
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+	for (i = 0; i < 2; i++) {
 		pthp_order_knob(path, sizeof(path), orders[i]);
 		pthp_write(path, orders[i] == order ? "madvise" : "never");
 	}
