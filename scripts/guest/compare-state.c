@@ -228,11 +228,6 @@ const char *swap_out(struct subject *sub)
 	return NULL;
 }
 
-void swap_end(void)
-{
-	pthp_swap_off();
-}
-
 /* ---- userfaultfd ---- */
 
 /* A quarter of each folio is write protected. */

@@ -36,7 +36,6 @@ const char *alloc_in_block(struct pthp *r, unsigned int folios, unsigned int ord
 const char *alloc_below(struct pthp *r, unsigned int folios, unsigned int order,
 			int node);
 void merge_end(void);
-void swap_end(void);
 void remove_cgroup(void);
 void drop_fillers(void);
 

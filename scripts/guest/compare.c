@@ -434,7 +434,7 @@ static int run(const struct setup *s, unsigned int shape)
 	/* There is nothing left to look at. */
 	sub.r.mem = NULL;
 	if (s->state & SWAPPED)
-		swap_end();
+		pthp_swap_off();
 	if (s->state & MERGED)
 		merge_end();
 	pthp_shrink();
@@ -491,7 +491,7 @@ static void run_case(const struct setup *s, unsigned int shape)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status) {
 		printf("%s died %d\n", name, pid < 0 ? -1 : status);
 		/* what it may have left behind */
-		swap_end();
+		pthp_swap_off();
 		pthp_put("/proc/sys/kernel/printk", "5");
 	}
 	if (s->state & IN_CGROUP || s->call == CPUSET)

@@ -143,10 +143,11 @@ results=$out/results/$label/$tree_name-$config
 mark=$out/.partial-thp
 out_is_empty() { [ -z "$(find "$out" -mindepth 1 ! -name .lock -print -quit 2>/dev/null)" ]; }
 out_is_ours() {
-	local f
+	local f names
 	[ ! -e "$mark" ] || return 0
 	compgen -G "$out/*/*/.version-of-source" >/dev/null || return 1
-	for f in "$out"/*; do is_one_of "${f##*/}" "$(our_names)" || return 1; done
+	names=$(our_names)
+	for f in "$out"/*; do is_one_of "${f##*/}" "$names" || return 1; done
 }
 # what scripts put into it, of what is there
 our_names() {

@@ -59,7 +59,7 @@ patch_named() {
 #   without=the same		holds if it is left out
 #   config=a,b			holds with one of these configs
 expected_here() {
-	local name text tie p
+	local name text tie p holds
 	while read -r name text; do
 		while [[ $text =~ ^(patch|without|config)= ]]; do
 			tie=${text%%[[:space:]]*} text=${text#"$tie"}
@@ -67,10 +67,8 @@ expected_here() {
 			case $tie in
 			patch=* | without=*)
 				p=$(patch_named "${tie#*=}") || die "${1#"$top"/}: $name: $tie is not one patch of patches/$base/"
-				case $tie in
-				patch=*) ! left_out "$p" || continue 2 ;;
-				*) left_out "$p" || continue 2 ;;
-				esac ;;
+				if left_out "$p"; then holds='without'; else holds='patch'; fi
+				[ "${tie%%=*}" = $holds ] || continue 2 ;;
 			config=*)
 				case ",${tie#config=}," in *",$config,"*) ;; *) continue 2 ;; esac ;;
 			esac
