@@ -445,6 +445,7 @@ static long shootdowns_allowed(enum pthp_shape shape, unsigned int nr_mapped)
  * for the migration.  Stock passes.
  *
  * Needs: mm/huge_memory: flush the TLB once
+ * Needs: mm/migrate: flush the TLB for a split
  */
 TEST_F(partial_thp_cost, one_flush_a_page)
 {

@@ -135,7 +135,11 @@ TEST_F(partial_thp, small_page_twice)
 	munmap(mem, 2 * psize());
 }
 
-/* By mbind(2), MPOL_MF_MOVE_ALL alone takes along what others map, too. */
+/*
+ * By mbind(2), MPOL_MF_MOVE_ALL alone takes along what others map, too.
+ *
+ * Needs: mm/mempolicy: move partially mapped THPs without
+ */
 TEST_F(partial_thp, mbind_of_shared)
 {
 	static const enum pthp_shape shapes[] = {
