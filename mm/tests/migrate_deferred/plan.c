@@ -9,24 +9,46 @@
 
 /* What is known of each page, and the plan that is made of it */
 struct plan {
-	DECLARE_BITMAP(unmapped, 512);
-	DECLARE_BITMAP(data, 512);
-	DECLARE_BITMAP(border, 512);
-	DECLARE_BITMAP(starts, 512);
+	DECLARE_BITMAP(unmapped, HPAGE_PMD_NR);
+	DECLARE_BITMAP(data, HPAGE_PMD_NR);
+	DECLARE_BITMAP(border, HPAGE_PMD_NR);
+	DECLARE_BITMAP(starts, HPAGE_PMD_NR);
 	/* the oracle's */
-	DECLARE_BITMAP(wanted, 512);
-	DECLARE_BITMAP(stay, 512);
+	DECLARE_BITMAP(wanted, HPAGE_PMD_NR);
+	DECLARE_BITMAP(stay, HPAGE_PMD_NR);
+	/* as it was before the planning, for a message */
+	DECLARE_BITMAP(data_before, HPAGE_PMD_NR);
 	unsigned int order, max_order, max_none;
 };
 
+/* Too large for the stack where a THP has more than 512 pages */
+static struct plan *plan_alloc(struct kunit *test)
+{
+	struct plan *plan = kunit_kzalloc(test, sizeof(*plan), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, plan);
+	return plan;
+}
+
+static void plan_clear(struct plan *plan, unsigned int order,
+		       unsigned int max_order, unsigned int max_none)
+{
+	memset(plan, 0, sizeof(*plan));
+	plan->order = order;
+	plan->max_order = max_order;
+	plan->max_none = max_none;
+}
+
 /*
  * The best pieces for a block of 2^@order pages at @start, found by recursion: the
- * block itself if it can stay or go as a whole, else those of its halves.
+ * block itself if it can stay or go as a whole, else those of its halves.  A THP that
+ * consists of such blocks must not have more than max_none zero-filled pages.
  */
 static void plan_oracle(struct plan *plan, unsigned int start,
 			unsigned int order)
 {
 	unsigned int i, zeroes = 0, nr_data = 0, nr = 1 << order;
+	unsigned int per_thp = HPAGE_PMD_NR / nr;
 	bool fits = order != 1 && order < plan->order, whole = true;
 
 	for (i = start; i < start + nr; i++) {
@@ -39,7 +61,7 @@ static void plan_oracle(struct plan *plan, unsigned int start,
 		if (i > start && test_bit(i, plan->border))
 			fits = false;
 	}
-	if (2 * zeroes > nr || zeroes > plan->max_none / (512 / nr) ||
+	if (2 * zeroes > nr || zeroes * per_thp > plan->max_none ||
 	    order > plan->max_order)
 		whole = false;
 
@@ -64,23 +86,25 @@ static void expect_best_plan(struct kunit *test, struct plan *plan)
 		.border = plan->border,
 		.starts = plan->starts,
 	};
-	DECLARE_BITMAP(data, 512);
+	unsigned int nr = 1 << plan->order;
 
-	bitmap_copy(data, plan->data, 512);
+	bitmap_copy(plan->data_before, plan->data, HPAGE_PMD_NR);
 	plan_oracle(plan, 0, plan->order);
 	folio_split_plan(&split);
-	if (bitmap_equal(plan->starts, plan->wanted, 512) &&
-	    bitmap_equal(plan->data, plan->stay, 512))
+	if (bitmap_equal(plan->starts, plan->wanted, HPAGE_PMD_NR) &&
+	    bitmap_equal(plan->data, plan->stay, HPAGE_PMD_NR))
 		return;
-	kunit_err(test, "unmapped %*pbl, data %*pbl, border %*pbl", 512,
-		  plan->unmapped, 512, data, 512, plan->border);
+	kunit_err(test, "unmapped %*pbl, data %*pbl, border %*pbl", nr,
+		  plan->unmapped, nr, plan->data_before, nr, plan->border);
 	KUNIT_FAIL(test, "order %u, max_order %u, max_none %u: starts %*pbl, wanted %*pbl",
-		   plan->order, plan->max_order, plan->max_none, 512,
-		   plan->starts, 512, plan->wanted);
+		   plan->order, plan->max_order, plan->max_none, nr,
+		   plan->starts, nr, plan->wanted);
 }
 
 /* What an administrator can set max_ptes_none to, the default first */
-static const unsigned int plan_max_none[] = { 511, 0, 64, 255 };
+static const unsigned int plan_max_none[] = {
+	HPAGE_PMD_NR - 1, 0, HPAGE_PMD_NR / 8, HPAGE_PMD_NR / 2 - 1
+};
 
 /*
  * All folios of order 2 and 3, each page unmapped, zero-filled or with data, in one
@@ -89,61 +113,62 @@ static const unsigned int plan_max_none[] = { 511, 0, 64, 255 };
 static void plan_exhaustive(struct kunit *test)
 {
 	unsigned int order, border, none, map, m, i, nr, maps;
+	struct plan *plan = plan_alloc(test);
 
 	for (order = 2, maps = 81; order <= 3; order++, maps *= 81) {
 		nr = 1 << order;
 		for (m = 0; m < maps * nr * ARRAY_SIZE(plan_max_none); m++) {
-			struct plan plan = { .order = order, .max_order = 9 };
-
 			map = m % maps;
 			border = m / maps % nr;
 			none = m / maps / nr;
-			plan.max_none = plan_max_none[none];
-			__set_bit(border, plan.border);
+			plan_clear(plan, order, HPAGE_PMD_ORDER,
+				   plan_max_none[none]);
+			__set_bit(border, plan->border);
 			for (i = 0; i < nr; i++, map /= 3) {
 				if (map % 3 == 0)
-					__set_bit(i, plan.unmapped);
+					__set_bit(i, plan->unmapped);
 				else if (map % 3 == 1)
-					__set_bit(i, plan.data);
+					__set_bit(i, plan->data);
 			}
-			expect_best_plan(test, &plan);
+			expect_best_plan(test, plan);
 		}
 	}
 }
 
-/* Orders 4 to 9, by random runs of pages: from single ones to hundreds */
+/* Orders from 4 on, by random runs of pages: from single ones to half of a THP */
 static void plan_random(struct kunit *test)
 {
+	struct plan *plan = plan_alloc(test);
+	const unsigned int largest = HPAGE_PMD_ORDER - 1;
 	const u64 seed = 20240312;
+	unsigned int i, max_order;
 	struct rnd_state rnd;
-	int i;
 
 	prandom_seed_state(&rnd, seed);
 	for (i = 0; i < 5000; i++) {
-		struct plan plan = {
-			.order = 9 - i % 6,
-			/* 8, and so no limit, for every other one */
-			.max_order = min(prandom_u32_state(&rnd) % 16, 8u),
-			.max_none = plan_max_none[i % 4],
-		};
-		unsigned int start = 0, len, run = 1 << i % 9;
+		unsigned int start = 0, len, run = 1 << i % HPAGE_PMD_ORDER;
 
-		for (; start < 1 << plan.order; start += len) {
+		/* That of the largest piece, and so no limit, for every other one */
+		max_order = min(prandom_u32_state(&rnd) % (2 * largest), largest);
+		plan_clear(plan, HPAGE_PMD_ORDER - i % (HPAGE_PMD_ORDER - 3),
+			   max_order, plan_max_none[i % 4]);
+
+		for (; start < 1 << plan->order; start += len) {
 			len = prandom_u32_state(&rnd) % run + 1;
-			len = min(len, (1 << plan.order) - start);
+			len = min(len, (1 << plan->order) - start);
 			switch (prandom_u32_state(&rnd) % (i & 1 ? 3 : 5)) {
 			case 0:
-				bitmap_set(plan.unmapped, start, len);
+				bitmap_set(plan->unmapped, start, len);
 				break;
 			case 1:
 				break;
 			default:
-				bitmap_set(plan.data, start, len);
+				bitmap_set(plan->data, start, len);
 			}
 			if (!(prandom_u32_state(&rnd) % 16))
-				__set_bit(start, plan.border);
+				__set_bit(start, plan->border);
 		}
-		expect_best_plan(test, &plan);
+		expect_best_plan(test, plan);
 	}
 }
 

@@ -38,21 +38,27 @@ static void zapped_entry_is_noticed_in_batch(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-/* Split a THP into pieces of @order that are mapped, and unmap these as a split does. */
-static void pieces_unmap(struct kunit *test, unsigned int order,
-			 struct folio **piece)
+/*
+ * Split a THP into pieces of @order that are mapped, and unmap these as a split does.
+ * Return the pieces, each with a reference, and locked.
+ */
+static struct folio **pieces_unmap(struct kunit *test, unsigned int order)
 {
+	unsigned int i, nr = HPAGE_PMD_NR >> order;
 	unsigned long addr = thp_addr(test, 0);
-	unsigned int i;
+	struct folio **piece;
 
+	piece = kunit_kcalloc(test, nr, sizeof(*piece), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, piece);
 	thp_make_split(test, 0, order);
-	for (i = 0; i < HPAGE_PMD_NR >> order; i++)
+	for (i = 0; i < nr; i++)
 		piece[i] = folio_at(test, addr + (i << order) * PAGE_SIZE);
-	for (i = 0; i < HPAGE_PMD_NR >> order; i++) {
+	for (i = 0; i < nr; i++) {
 		folio_get(piece[i]);
 		folio_lock(piece[i]);
 		try_to_migrate(piece[i], 0);
 	}
+	return piece;
 }
 
 /* Map them again, as a split does. */
@@ -75,10 +81,10 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 {
 	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order, hit = 7;
 	unsigned long addr = thp_addr(test, 0);
-	struct folio *piece[HPAGE_PMD_NR >> 4];
+	struct folio **piece;
 	unsigned int i;
 
-	pieces_unmap(test, order, piece);
+	piece = pieces_unmap(test, order);
 	advise(test, addr + ((hit << order) + 3) * PAGE_SIZE, PAGE_SIZE,
 	       MADV_DONTNEED);
 	KUNIT_EXPECT_FALSE(test, folio_split_deferred(piece[hit]));
@@ -101,8 +107,8 @@ static void zapped_entry_is_noticed_in_split(struct kunit *test)
 static void stale_plan_loses_nothing(struct kunit *test)
 {
 	const unsigned int order = 4, nr = HPAGE_PMD_NR >> order;
-	struct folio *piece[HPAGE_PMD_NR >> 4];
 	struct folio_split_plan plan = { .order = HPAGE_PMD_ORDER };
+	struct folio **piece;
 	unsigned int i;
 
 	plan.unmapped = kunit_kcalloc(test, BITS_TO_LONGS(HPAGE_PMD_NR),
@@ -113,7 +119,7 @@ static void stale_plan_loses_nothing(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, plan.data);
 	bitmap_fill(plan.unmapped, HPAGE_PMD_NR);
 
-	pieces_unmap(test, order, piece);
+	piece = pieces_unmap(test, order);
 #ifdef HAVE_SPLIT_BY_STEPS
 	pieces_map(piece[0], TTU_USE_SHARED_ZEROPAGE, &plan);
 #else
