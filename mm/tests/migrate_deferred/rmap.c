@@ -40,7 +40,7 @@ static void file_thp_moves(struct kunit *test)
 	struct file *file;
 	LIST_HEAD(list);
 
-	if (!type || !IS_ENABLED(CONFIG_SHMEM))
+	if (!type || !IS_ENABLED(CONFIG_TMPFS))
 		kunit_skip(test, "no tmpfs");
 	mnt = vfs_kern_mount(type, SB_KERNMOUNT, type->name, options);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mnt));
