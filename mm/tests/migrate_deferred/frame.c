@@ -698,6 +698,7 @@ static int migrate_init(struct kunit *test)
 	if (!ctx)
 		return -ENOMEM;
 	test->priv = ctx;
+	/* The thread is the test's own, and ends with it. */
 	set_cpus_allowed_ptr(current, cpumask_of_node(0));
 
 	ctx->addr = kunit_vm_mmap(test, NULL, 0, len, PROT_READ | PROT_WRITE,
@@ -755,7 +756,8 @@ void unwatch_lock(struct kunit *test)
 /*
  * lock_acquire() and lock_release() are patched while there is one CPU: others, of an
  * emulator with threads, may meet the breakpoint when the kernel has forgotten it, and
- * these two are what its handler calls.
+ * these two are what its handler calls.  Hence the probes stay: to take them out would
+ * patch the two again.
  */
 static int __init probe_locks(void)
 {
