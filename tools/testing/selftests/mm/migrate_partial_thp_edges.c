@@ -45,9 +45,21 @@ static const bool replaces_zeroes;
 
 #define NO_ZEROES "this kernel does not replace zero-filled pages"
 
+/* In each THP one page holds data, one is unmapped, and all others are zero-filled. */
+static bool build_sparse(struct __test_metadata *_metadata, struct env *env)
+{
+	unsigned int n = 1u << env->order;
+
+	if (!build(_metadata, env))
+		return false;
+	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
+	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
+	return true;
+}
+
 /*
- * In each THP one page holds data, one is unmapped, and all others are zero-filled.
- * These become the shared zero page, and their memory is given back.  Stock passes.
+ * The zero-filled pages become the shared zero page, and their memory is given back.
+ * Stock passes.
  */
 TEST_F(partial_thp_edges, zero_sparse)
 {
@@ -58,10 +70,8 @@ TEST_F(partial_thp_edges, zero_sparse)
 
 	requires(return, replaces_zeroes, NO_ZEROES);
 	rss = pthp_get_named("/proc/self/status", "RssAnon:");
-	if (!build(_metadata, env))
+	if (!build_sparse(_metadata, env))
 		return;
-	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
-	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
 	EXPECT_EQ(0, migrate(env));
 	look(env, &s);
 	EXPECT_EQ(NR_THPS, s.anon);
@@ -178,10 +188,8 @@ TEST_F(partial_thp_edges, zero_at_border)
 	struct seen s;
 
 	requires(return, replaces_zeroes, NO_ZEROES);
-	if (!build(_metadata, env))
+	if (!build_sparse(_metadata, env))
 		return;
-	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
-	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
 	ASSERT_EQ(0, each_thp(env, protect, 0, n / 4, PROT_READ));
 	EXPECT_EQ(0, migrate(env));
 	look(env, &s);
@@ -260,10 +268,8 @@ TEST_F(partial_thp_edges, zero_soft_dirty)
 
 	requires(return, replaces_zeroes, NO_ZEROES);
 	requires(return, softdirty_supported(), "no soft-dirty tracking");
-	if (!build(_metadata, env))
+	if (!build_sparse(_metadata, env))
 		return;
-	ASSERT_EQ(0, each_thp(env, zero, 1, n - 2, 0));
-	ASSERT_EQ(0, each_thp(env, unmap, n - 1, 1, MADV_DONTNEED));
 	clear_softdirty();
 	for (i = 0; i < NR_THPS; i++)
 		memset(pthp_addr(&env->r, i * n + n / 3), 0, n / 3 * psize());
