@@ -173,6 +173,13 @@ static bool build_forked(struct __test_metadata *_metadata, struct env *env,
 	return true;
 }
 
+/* The child has all that it maps, and leaves. */
+static void child_is_intact(struct __test_metadata *_metadata, struct child *child)
+{
+	EXPECT_EQ(1, tell(child, INTACT));
+	EXPECT_EQ(0, tell(child, LEAVE));
+}
+
 static void unmap_all(struct __test_metadata *_metadata, struct pthp *r)
 {
 	ASSERT_EQ(0, madvise(r->mem, pthp_len(r), MADV_DONTNEED));
@@ -215,8 +222,7 @@ TEST_F(forked_thp, counted_once)
 	EXPECT_EQ(r->nr, pthp_on_node(r, env->dst));
 	EXPECT_TRUE(pthp_intact(r));
 	EXPECT_TRUE(check_huge_anon(r->mem, NR_THPS, read_pmd_pagesize()));
-	EXPECT_EQ(1, tell(&self->child, INTACT));
-	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	child_is_intact(_metadata, &self->child);
 }
 
 /*
@@ -236,8 +242,7 @@ TEST_F(forked_thp, moved_gives_back)
 	unmap_all(_metadata, r);
 	ASSERT_TRUE(pthp_shrink());
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
-	EXPECT_EQ(1, tell(&self->child, INTACT));
-	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	child_is_intact(_metadata, &self->child);
 }
 
 /* And it does after a migration that failed.  Stock passes. */
@@ -251,8 +256,7 @@ TEST_F(forked_thp, failed_gives_back)
 	fail_and_unmap(_metadata, env);
 	ASSERT_TRUE(pthp_shrink());
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
-	EXPECT_EQ(1, tell(&self->child, INTACT));
-	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	child_is_intact(_metadata, &self->child);
 }
 
 /*
@@ -274,8 +278,7 @@ TEST_F(forked_thp, failed_and_moved)
 	EXPECT_EQ(0, tell(&self->child, MIGRATE));
 	EXPECT_EQ(r->nr / 2, counter("pgmigrate_success") - moved);
 	EXPECT_EQ(r->nr / 2, tell(&self->child, HELD));
-	EXPECT_EQ(1, tell(&self->child, INTACT));
-	EXPECT_EQ(0, tell(&self->child, LEAVE));
+	child_is_intact(_metadata, &self->child);
 }
 
 /*
