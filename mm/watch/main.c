@@ -53,6 +53,8 @@ static struct tracepoint *fix_tp;	/* of the kernel itself */
 
 /* The fix as a livepatch, while that is loaded; NULL if it is not */
 #define LIVEPATCH	"partial_thp_migration"
+/* scripts/module/klp.py has its functions begin with that */
+#define LIVEPATCH_PREFIX "ptm_"
 bool partial_thp_migration_enabled(void);
 static DEFINE_MUTEX(livepatch_mutex);
 static bool leaving;
@@ -269,7 +271,7 @@ static void livepatch_is_there(void)
 	if (!tp)
 		goto put;
 	livepatch_probe = (struct kprobe) {
-		.symbol_name	= LIVEPATCH ":" PROBED,
+		.symbol_name	= LIVEPATCH ":" LIVEPATCH_PREFIX PROBED,
 		.pre_handler	= enter_migrate_pages,
 	};
 	err = take_livepatch_event(tp);

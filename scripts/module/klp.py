@@ -8,12 +8,24 @@ What IN.ko leaves undefined is either exported (SYMVERS, the kernel's Module.sym
 or one name in SYMBOLS ("address type name" lines, as of /proc/kallsyms): that becomes
 a livepatch symbol, and its relocations livepatch relocations, as described in the
 kernel's Documentation/livepatch/module-elf-format.rst. All else is an error.
+
+What it defines has a name of its own in OUT.ko: a kprobe by name is refused if the
+kernel and its modules have the name more than once.
 """
 import collections
+import re
 import struct
 import sys
 from elf import (Elf, Section, HEADER, SHF_ALLOC, SHF_INFO_LINK, SHF_RELA_LIVEPATCH,
                  SHN_LIVEPATCH, SHN_UNDEF, SHT_RELA)
+
+
+# of the functions in the module, as mm/watch knows
+PREFIX = 'ptm_'
+# where a module begins and ends, and what mm/watch asks for
+KEPT = {'init_module', 'cleanup_module', 'partial_thp_migration_enabled'}
+# in front of the name of a function, these say what else it is; the kernel looks at them
+KINDS = re.compile('__(pfx|cfi)_')
 
 
 def read_exported(path):
@@ -50,8 +62,15 @@ def check(elf, exported, known):
     return out
 
 
+def own_name(name):
+    """What a function of the module is called."""
+    kind = KINDS.match(name)
+    return name if name in KEPT else \
+        kind[0] + own_name(name[kind.end():]) if kind else PREFIX + name
+
+
 def convert(elf, klp):
-    """The file with relocations of the symbols <klp> set apart."""
+    """The file with relocations of the symbols <klp> set apart, and own names."""
     data = bytearray(elf.data)
     names = bytearray(elf.sections[elf.shstrndx].data)
     strtab = elf.sections[elf.symtab.link]
@@ -71,6 +90,10 @@ def convert(elf, klp):
         # the first of that name: it is the only one, see check(), and kernels before 6.2
         # would look through all symbols for a second one, for each relocation
         strings += f'.klp.sym.vmlinux.{s.name},1'.encode() + b'\0'
+    for s in elf.functions():
+        if s.shndx != SHN_LIVEPATCH and own_name(s.name) != s.name:
+            s.name_at = len(strings)
+            strings += own_name(s.name).encode() + b'\0'
     extra = []
     for s in elf.sections:
         target = elf.sections[s.info] if s.type == SHT_RELA else None
@@ -105,9 +128,14 @@ def main():
         sys.exit('usage: klp.py IN.ko SYMVERS SYMBOLS OUT.ko')
     src, symvers, symbols, dst = sys.argv[1:]
     elf = Elf(src)
-    klp = check(elf, read_exported(symvers), read_symbols(symbols))
+    known = read_symbols(symbols)
+    klp = check(elf, read_exported(symvers), known)
     with open(dst, 'wb') as f:
         f.write(convert(elf, klp))
+    # as they are in the file
+    twice = sorted({s.name for s in Elf(dst).functions() if known[s.name]})
+    if twice:
+        sys.exit(f'livepatch: has functions with names of the kernel: {", ".join(twice)}')
     print(f'{len(klp)} livepatch symbols')
 
 
