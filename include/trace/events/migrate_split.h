@@ -18,13 +18,11 @@
  * @MIGRATE_SPLIT_WHOLE: All of its pages are mapped, or none: it stayed whole.
  * @MIGRATE_SPLIT_SPLIT: It was split.
  * @MIGRATE_SPLIT_FAIL: It could not be split, and was not migrated.
- * @MIGRATE_SPLIT_SEEN: Nothing yet: somebody looked at it.
  */
 enum migrate_split_action {
 	MIGRATE_SPLIT_WHOLE,
 	MIGRATE_SPLIT_SPLIT,
 	MIGRATE_SPLIT_FAIL,
-	MIGRATE_SPLIT_SEEN,
 };
 #endif
 
@@ -32,7 +30,6 @@ enum migrate_split_action {
 TRACE_DEFINE_ENUM(MIGRATE_SPLIT_WHOLE);
 TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SPLIT);
 TRACE_DEFINE_ENUM(MIGRATE_SPLIT_FAIL);
-TRACE_DEFINE_ENUM(MIGRATE_SPLIT_SEEN);
 
 TRACE_EVENT(mm_migrate_split_deferred,
 
@@ -62,8 +59,7 @@ TRACE_EVENT(mm_migrate_split_deferred,
 		  __print_symbolic(__entry->action,
 				   { MIGRATE_SPLIT_WHOLE, "whole" },
 				   { MIGRATE_SPLIT_SPLIT, "split" },
-				   { MIGRATE_SPLIT_FAIL, "fail" },
-				   { MIGRATE_SPLIT_SEEN, "seen" }),
+				   { MIGRATE_SPLIT_FAIL, "fail" }),
 		  __entry->error)
 );
 
