@@ -158,7 +158,8 @@ void watch_show_init(void)
 }
 
 /**
- * watch_show_exit - Take the files away.  Readers are waited for.
+ * watch_show_exit - Take the files away.  Nobody has them open: that holds a reference
+ *	on the module.
  */
 void watch_show_exit(void)
 {
