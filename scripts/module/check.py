@@ -59,6 +59,15 @@ class Image:
                     out[name, targets[to]] += 1
         return out
 
+    def patchable(self):
+        """Names of the functions that ftrace has a place in, where a livepatch redirects."""
+        a, b = (self.by_name[n] for n in ('__start_mcount_loc', '__stop_mcount_loc'))
+        if not a or not b:
+            return set()
+        data = self.elf.read(a[0], b[0] - a[0])
+        return {name for i in range(0, len(data), 8)
+                for name in self.function_at(int.from_bytes(data[i:i + 8], 'little'))}
+
     def sealed(self):
         """Addresses that nothing may call indirectly where the CPU has IBT."""
         a, b = (self.by_name[n] for n in ('__ibt_endbr_seal', '__ibt_endbr_seal_end'))
@@ -76,13 +85,16 @@ def is_branch(data, at):
 
 
 def check_roots(image, roots):
-    """Each root is one function, in one piece."""
-    for r in roots:
+    """Each root is one function, in one piece, and can be redirected."""
+    patchable = image.patchable()
+    for r in sorted(roots):
         n = len(image.by_name[r])
         if n != 1:
             yield f'{r} is in the image {n} times, and has to be there once'
         elif len(image.function_at(image.by_name[r][0])) != 1:
             yield f'{r} has the same code as another function, which would be replaced, too'
+        elif r not in patchable:
+            yield f'{r} has no place for ftrace in the image: the livepatch would not load'
         for name in image.by_name:
             if re.fullmatch(re.escape(r) + r'\.(isra|constprop|part)\.\d+', name):
                 yield f'{r} is in the image as {name}, too: make what calls it a root'
