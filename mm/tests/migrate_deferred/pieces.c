@@ -419,6 +419,40 @@ static void no_destination_for_a_page(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * There is no target for a folio, and somebody gets a reference before it is split.
+ * mbind(2), which has no target if the folio can be split, migrates what is behind it.
+ *
+ * Needs: mm/migrate: do not kill for a target of order 2 or 3
+ */
+static void pinned_before_split(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	thp_make_split(test, 1, 0);
+	folio = thp_make(test, 0);
+	isolate(test, folio, &list);
+	isolate(test, folio_at(test, thp_addr(test, 1)), &list);
+
+	dst.reason = MR_MEMPOLICY_MBIND;
+	dst.max_order = 0;
+	dst.pin = folio;
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru), folio);
+	expect_events(test, 1, HPAGE_PMD_NR, 0, 1, 0);
+	folio_put(folio);
+
+	dst = default_dst();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, shape_whole, &dst);
+	expect_not_isolated(test);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
@@ -426,6 +460,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(refused_orders_are_not_made, mode_gen_params),
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE_PARAM(no_destination_for_a_page, mode_gen_params),
+	KUNIT_CASE_PARAM(pinned_before_split, mode_gen_params),
 	KUNIT_CASE(nothing_to_split),
 	KUNIT_CASE(target_kills_nobody),
 #ifdef CONFIG_MEMORY_FAILURE
