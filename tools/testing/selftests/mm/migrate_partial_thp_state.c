@@ -11,6 +11,8 @@
  */
 #include "../kselftest_harness.h"
 
+#include <sys/stat.h>
+
 #include "migrate_partial_thp.h"
 
 FIXTURE(partial_thp)

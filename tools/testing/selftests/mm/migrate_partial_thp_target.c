@@ -636,8 +636,9 @@ static bool read_trace(struct traced *t)
 
 	memset(t, 0, sizeof(*t));
 	while (f && fgets(line, sizeof(line), f)) {
-		sscanf(line, "# entries-in-buffer/entries-written: %lu/%lu",
-		       &kept, &written);
+		if (sscanf(line, "# entries-in-buffer/entries-written: %lu/%lu",
+			   &kept, &written) == 2)
+			continue;
 		t->set_pte += !!strstr(line, " set_migration_pte: ");
 		t->removed_pte += !!strstr(line, " remove_migration_pte: ");
 		if (strstr(line, " mm_compaction_migratepages: "))
