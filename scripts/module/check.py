@@ -59,22 +59,24 @@ class Image:
                     out[name, targets[to]] += 1
         return out
 
+    def between(self, start, end):
+        """Address and contents of the table between two symbols; None if they are not there."""
+        a, b = self.by_name[start], self.by_name[end]
+        return (a[0], self.elf.read(a[0], b[0] - a[0])) if a and b else None
+
     def patchable(self):
         """Names of the functions that ftrace has a place in, where a livepatch redirects."""
-        a, b = (self.by_name[n] for n in ('__start_mcount_loc', '__stop_mcount_loc'))
-        if not a or not b:
-            return set()
-        data = self.elf.read(a[0], b[0] - a[0])
+        _, data = self.between('__start_mcount_loc', '__stop_mcount_loc') or (0, b'')
         return {name for i in range(0, len(data), 8)
                 for name in self.function_at(int.from_bytes(data[i:i + 8], 'little'))}
 
     def sealed(self):
         """Addresses that nothing may call indirectly where the CPU has IBT."""
-        a, b = (self.by_name[n] for n in ('__ibt_endbr_seal', '__ibt_endbr_seal_end'))
-        if not a or not b:
+        table = self.between('__ibt_endbr_seal', '__ibt_endbr_seal_end')
+        if not table:
             return None
-        data = self.elf.read(a[0], b[0] - a[0])
-        return {a[0] + i + int.from_bytes(data[i:i + 4], 'little', signed=True)
+        addr, data = table
+        return {addr + i + int.from_bytes(data[i:i + 4], 'little', signed=True)
                 for i in range(0, len(data), 4)}
 
 

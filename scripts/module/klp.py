@@ -64,9 +64,12 @@ def check(elf, exported, known):
 
 def own_name(name):
     """What a function of the module is called."""
+    if name in KEPT:
+        return name
     kind = KINDS.match(name)
-    return name if name in KEPT else \
-        kind[0] + own_name(name[kind.end():]) if kind else PREFIX + name
+    if kind:
+        return kind[0] + own_name(name[kind.end():])
+    return PREFIX + name
 
 
 def convert(elf, klp):
