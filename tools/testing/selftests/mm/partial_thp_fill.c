@@ -49,6 +49,21 @@ static char *map_for_node(int node, unsigned int share, char **end)
 	return madvise(mem, *end - mem, MADV_HUGEPAGE) ? NULL : mem;
 }
 
+/*
+ * CPUs keep some of the THPs that they freed, and let go of them at any time: larger free
+ * blocks where there should be none.  Each time they are asked to, what they may keep
+ * shrinks by 1/8.
+ */
+static bool shrink_pcplists(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 64; i++)
+		if (!pthp_put("/proc/sys/vm/stat_refresh", "1"))
+			return false;
+	return true;
+}
+
 /**
  * pthp_fill_node - Fill a node with memory of this process.
  * @node: The node.
@@ -75,7 +90,7 @@ bool pthp_fill_node(int node, size_t step)
 		return !madvise(at, end - at, MADV_NOHUGEPAGE) &&
 		       fill(at, end, psize(), node, 512) < end;
 	}
-	if (mlock2(mem, end - mem, MLOCK_ONFAULT))
+	if (!shrink_pcplists() || mlock2(mem, end - mem, MLOCK_ONFAULT))
 		return false;
 	end = fill(mem, end, step, node, 64);
 	for (at = mem; at < end; at += step) {
