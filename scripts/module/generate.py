@@ -97,6 +97,16 @@ class Series:
         found = [p.removeprefix('./') for p in found]
         return sorted(p for p in found if not (p.startswith('mm/') and p[3:-2] in self.files))
 
+    def defined_elsewhere(self, name):
+        """Files of the kernel that define the function <name>, not changed by the series."""
+        body = re.compile(rf'^\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\s*{{', re.M)
+        out = []
+        for path in self.elsewhere(name):
+            with open(self.others + path, encoding='utf-8', errors='replace') as f:
+                if body.search(f.read()):
+                    out.append(path)
+        return out
+
     def find_changed(self, f):
         """Names in <f> that the series changes, adds or removes."""
         old, new = self.stock[f].defs, self.new[f].defs
@@ -201,9 +211,16 @@ class Livepatch:
         self.check_covered()
 
     def add_root(self, name):
-        """A root has to be in both trees, and be called in the same way."""
+        """A root has to be in both trees, and be called in the same way.
+
+        One in a file that is left alone is not needed: a kernel that has a patch of the
+        series already is built without it.
+        """
         where = [f for f in self.s.files
                  if name in self.s.new[f].defs and not self.s.new[f].defs[name].inline]
+        if not where and self.s.defined_elsewhere(name):
+            self.notes.append(f'not needed here: {name}')
+            return
         if len(where) != 1:
             raise Refused(f'root {name}: ' + ('not defined in ' if not where else 'in each of ') +
                           ', '.join(f + '.c' for f in where or self.s.files))
