@@ -3,7 +3,6 @@
  * Pages of a split folio that hold nothing but zeroes, on kernels that map the shared
  * zero page in place of them.
  */
-#include <linux/delay.h>
 #include <linux/migrate.h>
 #include <trace/events/migrate.h>
 
@@ -158,19 +157,24 @@ static void whole_zeroes_move(struct kunit *test)
 
 #define NR_WRITTEN 4
 
-#ifdef HAVE_SPLIT_BY_STEPS
-/* Writes when the folio is about to be unmapped. */
-#else
-/* Has a reference from before the folio was unmapped, and writes a little later. */
-#endif
+/* Writes to a folio while it is split. */
 struct late_writer {
-#ifndef HAVE_SPLIT_BY_STEPS
-	struct work_struct work;
-#endif
 	struct task_struct *task;
 	struct folio *folio;
+#ifndef HAVE_SPLIT_BY_STEPS
 	bool has_ref;
+#endif
+	bool has_written;
 };
+
+static void __maybe_unused late_write(struct late_writer *w)
+{
+	int i;
+
+	for (i = 0; i < NR_WRITTEN; i++)
+		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
+	w->has_written = true;
+}
 
 #ifdef HAVE_SPLIT_BY_STEPS
 /* The contents are read later, when all of the folio is unmapped. */
@@ -178,33 +182,11 @@ static void probe_set_migration_pte(void *data, unsigned long addr, unsigned lon
 				    int order)
 {
 	struct late_writer *w = data;
-	int i;
 
-	if (current != w->task || w->has_ref)
-		return;
-	w->has_ref = true;
-	for (i = 0; i < NR_WRITTEN; i++)
-		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
+	if (current == w->task && !w->has_written)
+		late_write(w);
 }
-
-DEFINE_PROBE(set_migration_pte)
-
 #else
-static void late_write_fn(struct work_struct *work)
-{
-	struct late_writer *w = container_of(work, struct late_writer, work);
-	int i;
-
-	/* Write soon: the first pages are read first, and reading all takes far longer. */
-	for (i = 0; i < 20000 && folio_mapped(w->folio); i++)
-		udelay(5);
-	for (i = 0; i < 6; i++)
-		udelay(5);
-	for (i = 0; i < NR_WRITTEN; i++)
-		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
-	folio_put(w->folio);
-}
-
 /* A page is about to be unmapped: until then, anybody can have a reference. */
 static void probe_set_migration_pte(void *data, unsigned long addr, unsigned long pte,
 				    int order)
@@ -215,20 +197,38 @@ static void probe_set_migration_pte(void *data, unsigned long addr, unsigned lon
 		return;
 	w->has_ref = true;
 	folio_get(w->folio);
-	queue_work_on(cpumask_any_but(cpu_online_mask, smp_processor_id()),
-		      system_wq, &w->work);
 }
 
-DEFINE_PROBE(set_migration_pte)
-
-static void late_writer_flush(void *data)
+#ifdef CONFIG_LOCKDEP
+/* The queue's lock is about to be taken. */
+static void write_and_put(void *data)
 {
 	struct late_writer *w = data;
 
-	flush_work(&w->work);
+	if (!w->has_ref || w->has_written || folio_mapped(w->folio))
+		return;
+	late_write(w);
+	folio_put(w->folio);
 }
-
 #endif
+
+/* The queue's lock is taken after the look at the contents, and before the split. */
+static void write_before_split(struct kunit *test, struct late_writer *w)
+{
+#ifdef CONFIG_LOCKDEP
+	watch_lock(test, &(struct lock_watch) {
+		.lock = &split_queue_of(w->folio)->split_queue_lock.dep_map,
+		.acquire = write_and_put,
+		.data = w,
+	});
+#else
+	kunit_skip(test, "only lockdep tells when a lock is taken");
+#endif
+}
+#endif
+
+DEFINE_PROBE(set_migration_pte)
+
 /*
  * What is written by a reference while the contents are looked at is not taken for
  * zeroes, even if the reference has gone when the folio is split.  Stock looks
@@ -240,41 +240,28 @@ static void written_while_looked_at(struct kunit *test)
 	struct late_writer *w;
 	unsigned long word;
 	LIST_HEAD(list);
-	int i, tries = 20;
-
-	if (num_online_cpus() == 1)
-		kunit_skip(test, "one CPU");
+	int i;
 
 	w = kunit_kzalloc(test, sizeof(*w), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, w);
 	w->task = current;
-#ifndef HAVE_SPLIT_BY_STEPS
-	INIT_WORK(&w->work, late_write_fn);
-	at_end(test, late_writer_flush, w);
-#endif
 	w->folio = thp_make(test, 0);
 	thp_zero(test, 0, 0, HPAGE_PMD_NR);
 	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
 	       MADV_DONTNEED);
 	isolate(test, w->folio, &list);
 	hold_set_migration_pte(test, w);
-	/* It fails if the writer is so late that the folio cannot be split */
-	do {
-		thp_zero(test, 0, 0, NR_WRITTEN);
-		w->has_ref = false;
-		migrate_mode(&list, &dst, MIGRATE_ASYNC, NULL);
 #ifndef HAVE_SPLIT_BY_STEPS
-		flush_work(&w->work);
+	write_before_split(test, w);
 #endif
-		for (i = 0; i < NR_WRITTEN; i++) {
-			KUNIT_EXPECT_EQ(test, get_user(word,
-						       user_word(thp_addr(test, 0) +
-								 i * PAGE_SIZE)), 0);
-			KUNIT_EXPECT_NE(test, word, 0UL);
-		}
-	} while (!list_empty(&list) && --tries);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	drop_set_migration_pte(test, w);
-	KUNIT_EXPECT_GT(test, tries, 0);
+	KUNIT_EXPECT_TRUE(test, w->has_written);
+	for (i = 0; i < NR_WRITTEN; i++) {
+		KUNIT_EXPECT_EQ(test, get_user(word, user_word(thp_addr(test, 0) +
+							       i * PAGE_SIZE)), 0);
+		KUNIT_EXPECT_NE(test, word, 0UL);
+	}
 	expect_not_isolated(test);
 }
 

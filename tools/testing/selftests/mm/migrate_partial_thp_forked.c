@@ -358,6 +358,8 @@ TEST_F(partial_thp_cost, pages_in_order)
 	struct pthp *r = &env->r;
 	char *small;
 
+	/* Each CPU has pages in pieces of its own. */
+	ASSERT_TRUE(pthp_run_on(sched_getcpu()));
 	if (!build(_metadata, env, PTHP_FIRST_HALF))
 		return;
 	small = mmap(NULL, SMALL_LEN, PROT_READ | PROT_WRITE,
@@ -463,7 +465,7 @@ TEST_F(partial_thp_cost, one_flush_a_page)
 
 	requires(return, shootdowns() >= 0 && pthp_run_on(0), "TLB shootdowns are not counted");
 	requires(return, !pthread_create(&thread, NULL, spin, NULL), "no second thread");
-	for (i = 0; i < 100 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
+	for (i = 0; i < 6000 && !__atomic_load_n(&spinning, __ATOMIC_ACQUIRE); i++)
 		usleep(10000);
 	if (!spinning) {
 		__atomic_store_n(&stop, true, __ATOMIC_RELEASE);

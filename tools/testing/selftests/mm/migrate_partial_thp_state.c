@@ -583,7 +583,7 @@ TEST_F(partial_thp, compaction)
 		isolated = pthp_get_named("/proc/vmstat", "compact_isolated") - isolated;
 		TH_LOG("compaction isolated %ld pages; %ld of partially mapped folios moved",
 		       isolated, moved);
-	} while (moved < wanted && ++tries < 8);
+	} while (moved < wanted && ++tries < 32);
 	EXPECT_LE(wanted, moved);
 	expect_pages(_metadata, &env->r, env->src);
 	EXPECT_TRUE(pthp_holes_empty(&env->r));

@@ -331,7 +331,8 @@ static void expect_no_kill(struct __test_metadata *_metadata, struct env *env)
 	close(log);
 }
 
-#define NR_TOO_MANY 48
+/* CPUs may keep some of what was freed, and let go of it when it has to be full. */
+#define NR_TOO_MANY 72
 
 /* Each fills more than the test moves. */
 #define NR_FILLERS 8
@@ -551,7 +552,7 @@ TEST_F(partial_thp_target, fragmented_target_pinned)
 TEST_F(partial_thp_target, arrival_order)
 {
 	static const enum pthp_shape shapes[] = { PTHP_ALTERNATE, PTHP_ALL_BUT_ONE };
-	struct pthp kept[6 + ARRAY_SIZE(shapes)] = { 0 };
+	struct pthp kept[12 + ARRAY_SIZE(shapes)] = { 0 };
 	struct env *env = &self->env;
 	unsigned int i, page, shape = 0;
 	bool ready = false, sorted;
@@ -776,16 +777,16 @@ TEST_F(partial_thp_target, trace_compaction)
 	pthp_order_knob(path, sizeof(path), env->order);
 	EXPECT_TRUE(pthp_set(path, "always"));
 	/*
-	 * The scanners may meet before they come to many of these folios.  Some other
-	 * pages do fail, so that few pages show nothing.
+	 * The scanners may meet before they come to many of these folios, and then what
+	 * they have isolated fails.  So do pages of others.
 	 */
 	do {
 		freed = compact_halves(_metadata, env, &t, &unmapped);
-	} while (8 * freed < unmapped && ++tries < 8);
+	} while ((8 * freed < unmapped || freed <= 2 * t.compaction_failed) && ++tries < 8);
 	TH_LOG("%ld of %ld unmapped pages were given back, %ld pages failed", freed,
 	       unmapped, t.compaction_failed);
 	EXPECT_LE(unmapped, 8 * freed);
-	EXPECT_GT(freed / 2, t.compaction_failed);
+	EXPECT_GT(freed, 2 * t.compaction_failed);
 }
 
 TEST_HARNESS_MAIN

@@ -139,7 +139,7 @@ static inline bool pthp_put(const char *path, const char *value)
 
 bool pthp_set(const char *path, const char *value);
 void pthp_restore(void);
-void pthp_no_balancing(void);
+void pthp_keep_out(void);
 void pthp_order_knob(char *path, size_t size, unsigned int order);
 bool pthp_shrink(void);
 bool pthp_drop_cgroups(const char *dir);

@@ -159,13 +159,15 @@ void pthp_restore(void)
 }
 
 /**
- * pthp_no_balancing - Have no automatic NUMA balancing until pthp_restore().
+ * pthp_keep_out - Have nobody else move pages until pthp_restore().
  *
- * It moves pages, too.  A kernel may not have it: that is no error.
+ * Automatic NUMA balancing does, and so does compaction in the background.  A kernel may
+ * not have them: that is no error.
  */
-void pthp_no_balancing(void)
+void pthp_keep_out(void)
 {
 	pthp_set("/proc/sys/kernel/numa_balancing", "0");
+	pthp_set("/proc/sys/vm/compaction_proactiveness", "0");
 }
 
 /**

@@ -41,7 +41,7 @@ static inline bool test_setup(struct __test_metadata *_metadata)
 	requires(return false, thp_is_enabled() && pthp_pmd_order(),
 		 "transparent huge pages are not enabled");
 	requires(return false, pthp_vmstat_read(&v), "/proc/vmstat lacks migration events");
-	pthp_no_balancing();
+	pthp_keep_out();
 	return true;
 }
 
