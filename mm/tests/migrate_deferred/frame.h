@@ -338,6 +338,20 @@ static inline struct deferred_split *split_queue_of(struct folio *folio)
 }
 #endif
 
+#ifdef CONFIG_LOCKDEP
+static inline struct lockdep_map *queue_lockdep_map(struct folio *folio)
+{
+#ifdef HAVE_QUEUE_IS_LIST_LRU
+	struct list_lru_one *queue = queue_lock(folio);
+
+	queue_unlock(queue);
+	return &queue->lock.dep_map;
+#else
+	return &split_queue_of(folio)->split_queue_lock.dep_map;
+#endif
+}
+#endif
+
 static inline unsigned long thp_addr(struct kunit *test, int thp)
 {
 	struct ctx *ctx = test->priv;

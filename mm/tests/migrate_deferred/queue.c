@@ -244,18 +244,6 @@ static void count_lock(void *data)
 	++*(int *)data;
 }
 
-static struct lockdep_map *queue_lockdep_map(struct folio *folio)
-{
-#ifdef HAVE_QUEUE_IS_LIST_LRU
-	struct list_lru_one *queue = queue_lock(folio);
-
-	queue_unlock(queue);
-	return &queue->lock.dep_map;
-#else
-	return &split_queue_of(folio)->split_queue_lock.dep_map;
-#endif
-}
-
 static void expect_look(struct kunit *test, struct folio *folio, bool deferred, int locks)
 {
 	int taken = 0;

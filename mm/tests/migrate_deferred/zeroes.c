@@ -217,7 +217,7 @@ static void write_before_split(struct kunit *test, struct late_writer *w)
 {
 #ifdef CONFIG_LOCKDEP
 	watch_lock(test, &(struct lock_watch) {
-		.lock = &split_queue_of(w->folio)->split_queue_lock.dep_map,
+		.lock = queue_lockdep_map(w->folio),
 		.acquire = write_and_put,
 		.data = w,
 	});
