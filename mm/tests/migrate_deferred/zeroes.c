@@ -254,7 +254,7 @@ static void written_while_looked_at(struct kunit *test)
 #ifndef HAVE_SPLIT_BY_STEPS
 	write_before_split(test, w);
 #endif
-	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_SYNC, NULL), 0);
 	drop_set_migration_pte(test, w);
 	KUNIT_EXPECT_TRUE(test, w->has_written);
 	for (i = 0; i < NR_WRITTEN; i++) {
