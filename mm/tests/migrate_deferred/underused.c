@@ -107,7 +107,6 @@ static void destination_is_queued(struct kunit *test)
 }
 
 #endif
-
 #ifdef CONFIG_LOCKDEP
 /* Is @entry where it was when the queue's lock was dropped, when it is taken again? */
 struct watched_entry {
