@@ -98,10 +98,12 @@ class Series:
         return sorted(p for p in found if not (p.startswith('mm/') and p[3:-2] in self.files))
 
     def defined_elsewhere(self, name):
-        """Files of the kernel that define the function <name>, not changed by the series."""
+        """Files of mm/ that define the function <name>, and that the series does not change."""
         body = re.compile(rf'^\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\s*{{', re.M)
         out = []
         for path in self.elsewhere(name):
+            if not path.startswith('mm/'):
+                continue
             with open(self.others + path, encoding='utf-8', errors='replace') as f:
                 if body.search(f.read()):
                     out.append(path)
@@ -213,12 +215,13 @@ class Livepatch:
     def add_root(self, name):
         """A root has to be in both trees, and be called in the same way.
 
-        One in a file that is left alone is not needed: a kernel that has a patch of the
-        series already is built without it.
+        One in a file that the series does not change on this kernel, as the kernel has that
+        patch already, is not needed.
         """
         where = [f for f in self.s.files
                  if name in self.s.new[f].defs and not self.s.new[f].defs[name].inline]
-        if not where and self.s.defined_elsewhere(name):
+        known = any(name in self.s.stock[f].defs for f in self.s.files)
+        if not where and not known and self.s.defined_elsewhere(name):
             self.notes.append(f'not needed here: {name}')
             return
         if len(where) != 1:
