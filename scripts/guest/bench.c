@@ -663,7 +663,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!pthp_two_nodes(&nodes[0], &nodes[1]))
 		die("needs two nodes with memory");
-	pthp_no_balancing();
+	pthp_keep_out();
 	tlb_mode = *names && !strcmp(*names, "tlb");
 	if (tlb_mode) {
 		names++;

@@ -507,7 +507,7 @@ int main(int argc, char **argv)
 		printf("compare: needs THPs and two nodes with memory\n");
 		return 1;
 	}
-	pthp_no_balancing();
+	pthp_keep_out();
 	/* A process that begins on the other CPU may leave its page tables in use there. */
 	pthp_run_on(0);
 	/* If somebody has to go it is not who tells about it. */

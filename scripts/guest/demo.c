@@ -147,7 +147,7 @@ int main(void)
 		return fail("transparent huge pages are not enabled");
 	if (!pthp_two_nodes(&src, &dst))
 		return fail("needs two nodes with memory");
-	pthp_no_balancing();
+	pthp_keep_out();
 
 	printf("# %u THPs of %lu KiB from node %d to node %d\n", NR_THPS,
 	       (unsigned long)read_pmd_pagesize() >> 10, src, dst);

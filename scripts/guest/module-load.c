@@ -262,7 +262,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!pthp_two_nodes(&nodes[0], &nodes[1]))
 		return fail("needs two nodes with memory");
-	pthp_no_balancing();
+	pthp_keep_out();
 	if (argc == 4 && !strcmp(argv[1], "heap"))
 		return heap(atoi(argv[2]), atoi(argv[3]));
 	if (argc == 2 && !strcmp(argv[1], "cost"))

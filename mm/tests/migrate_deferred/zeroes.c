@@ -161,10 +161,7 @@ static void whole_zeroes_move(struct kunit *test)
 struct late_writer {
 	struct task_struct *task;
 	struct folio *folio;
-#ifndef HAVE_SPLIT_BY_STEPS
-	bool has_ref;
-#endif
-	bool has_written;
+	enum { NOT_YET, HAS_REF, HAS_WRITTEN } state;
 };
 
 static void __maybe_unused late_write(struct late_writer *w)
@@ -173,7 +170,7 @@ static void __maybe_unused late_write(struct late_writer *w)
 
 	for (i = 0; i < NR_WRITTEN; i++)
 		memset(page_address(folio_page(w->folio, i)), 1, sizeof(long));
-	w->has_written = true;
+	w->state = HAS_WRITTEN;
 }
 
 #ifdef HAVE_SPLIT_BY_STEPS
@@ -183,7 +180,7 @@ static void probe_set_migration_pte(void *data, unsigned long addr, unsigned lon
 {
 	struct late_writer *w = data;
 
-	if (current == w->task && !w->has_written)
+	if (current == w->task && w->state == NOT_YET)
 		late_write(w);
 }
 #else
@@ -193,9 +190,9 @@ static void probe_set_migration_pte(void *data, unsigned long addr, unsigned lon
 {
 	struct late_writer *w = data;
 
-	if (current != w->task || w->has_ref)
+	if (current != w->task || w->state != NOT_YET)
 		return;
-	w->has_ref = true;
+	w->state = HAS_REF;
 	folio_get(w->folio);
 }
 
@@ -205,7 +202,7 @@ static void write_and_put(void *data)
 {
 	struct late_writer *w = data;
 
-	if (!w->has_ref || w->has_written || folio_mapped(w->folio))
+	if (w->state != HAS_REF || folio_mapped(w->folio))
 		return;
 	late_write(w);
 	folio_put(w->folio);
@@ -249,14 +246,17 @@ static void written_while_looked_at(struct kunit *test)
 	thp_zero(test, 0, 0, HPAGE_PMD_NR);
 	advise(test, thp_addr(test, 0) + HPAGE_PMD_SIZE - PAGE_SIZE, PAGE_SIZE,
 	       MADV_DONTNEED);
-	isolate(test, w->folio, &list);
-	hold_set_migration_pte(test, w);
 #ifndef HAVE_SPLIT_BY_STEPS
 	write_before_split(test, w);
 #endif
+	isolate(test, w->folio, &list);
+	hold_set_migration_pte(test, w);
 	KUNIT_EXPECT_EQ(test, migrate_mode(&list, &dst, MIGRATE_SYNC, NULL), 0);
 	drop_set_migration_pte(test, w);
-	KUNIT_EXPECT_TRUE(test, w->has_written);
+	KUNIT_EXPECT_EQ(test, w->state, HAS_WRITTEN);
+	/* Nothing is written from now on. */
+	if (xchg(&w->state, HAS_WRITTEN) == HAS_REF)
+		folio_put(w->folio);
 	for (i = 0; i < NR_WRITTEN; i++) {
 		KUNIT_EXPECT_EQ(test, get_user(word, user_word(thp_addr(test, 0) +
 							       i * PAGE_SIZE)), 0);

@@ -225,6 +225,7 @@ TEST_F(partial_thp_cgroup, cgroup_removed)
 	char path[128];
 	int tries;
 
+	requires(return, !access("/proc/kpagecgroup", R_OK), "no /proc/kpagecgroup");
 	requires(return, pthp_put(CGROUP2_CONTROL, "+memory"),
 		 "no memory controller for cgroup v2");
 	cgroup_dir(_metadata, dirs[0], true);

@@ -358,7 +358,7 @@ TEST_F(partial_thp_cost, pages_in_order)
 	struct pthp *r = &env->r;
 	char *small;
 
-	/* Each CPU has pages in pieces of its own. */
+	/* What is used up below is this CPU's. */
 	ASSERT_TRUE(pthp_run_on(sched_getcpu()));
 	if (!build(_metadata, env, PTHP_FIRST_HALF))
 		return;

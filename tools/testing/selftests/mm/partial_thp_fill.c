@@ -51,8 +51,8 @@ static char *map_for_node(int node, unsigned int share, char **end)
 
 /*
  * CPUs keep some of the THPs that they freed, and let go of them at any time: larger free
- * blocks where there should be none.  Each time they are asked to, what they may keep
- * shrinks by 1/8.
+ * blocks where there should be none.  Each time they are asked to, they let go of 1/8 of
+ * what they may keep.
  */
 static bool shrink_pcplists(void)
 {

@@ -159,10 +159,9 @@ void pthp_restore(void)
 }
 
 /**
- * pthp_keep_out - Have nobody else move pages until pthp_restore().
+ * pthp_keep_out - Turn off NUMA balancing and proactive compaction until pthp_restore().
  *
- * Automatic NUMA balancing does, and so does compaction in the background.  A kernel may
- * not have them: that is no error.
+ * Both would move pages.  A kernel may not have them: that is no error.
  */
 void pthp_keep_out(void)
 {
