@@ -195,7 +195,7 @@ static bool within(const struct range *range, unsigned long pfn)
 	return pfn >= range->start && pfn < range->end;
 }
 
-static long empty_range(struct env *env)
+static long empty_range_once(struct env *env)
 {
 	char count[32];
 	long ret;
@@ -207,6 +207,18 @@ static long empty_range(struct env *env)
 	else
 		ret = put(env->range, "alloc", count);
 	env->empty = !ret;
+	return ret;
+}
+
+/* CMA gives up where offlining goes on: when a page is busy for a moment. */
+static long empty_range(struct env *env)
+{
+	unsigned int tries = 0;
+	long ret;
+
+	do {
+		ret = empty_range_once(env);
+	} while (ret == -ENOMEM && env->how == CONTIG && ++tries < 5);
 	return ret;
 }
 
@@ -246,7 +258,7 @@ static void interrupted(int sig)
 {
 }
 
-/* As empty_range(), with a signal every second from the third one on */
+/* As empty_range_once(), with a signal every second from the third one on */
 static long try_to_empty_range(struct env *env)
 {
 	const struct itimerval on = {
@@ -259,7 +271,7 @@ static long try_to_empty_range(struct env *env)
 
 	sigaction(SIGALRM, &sa, NULL);
 	setitimer(ITIMER_REAL, &on, NULL);
-	ret = empty_range(env);
+	ret = empty_range_once(env);
 	setitimer(ITIMER_REAL, &off, NULL);
 	return ret;
 }

@@ -360,29 +360,62 @@ static void expect_cgroups_gone(struct __test_metadata *_metadata)
  */
 #define PATIENT 10
 
+enum event {
+	QUEUED,
+	MIGRATED,
+	SPLIT,
+	FAILED,
+	REFUSALS,
+	SPLIT_BY_OTHERS,
+	NR_EVENTS
+};
+
+/* So much has to happen in ten seconds, or the test shows nothing. */
+static const struct {
+	const char *what;
+	long floor;
+} events[NR_EVENTS] = {
+	[QUEUED]	  = { "thp_deferred_split_page", 2 },
+	[MIGRATED]	  = { "pgmigrate_success", 2000 },
+	[SPLIT]		  = { "thp_migration_split", 1 },
+	[FAILED]	  = { "thp_migration_fail", 2 },
+	[REFUSALS]	  = { "folios refused by the system calls", 10 },
+	[SPLIT_BY_OTHERS] = { "THPs split by others, mostly the shrinker", 1 },
+};
+
+static long floor_of(enum event e, unsigned int seconds)
+{
+	/* None at all will do. */
+	if (e == SPLIT_BY_OTHERS && world->left_out[SHRINK])
+		return -1;
+	return events[e].floor * seconds / 10;
+}
+
+static void count_events(const struct pthp_vmstat *d, long n[NR_EVENTS])
+{
+	n[QUEUED] = d->v[PTHP_THP_DEFERRED_SPLIT_PAGE];
+	n[MIGRATED] = d->v[PTHP_PGMIGRATE_SUCCESS];
+	n[SPLIT] = d->v[PTHP_THP_MIGRATION_SPLIT];
+	n[FAILED] = d->v[PTHP_THP_MIGRATION_FAIL];
+	n[REFUSALS] = world->ops[REFUSED];
+	n[SPLIT_BY_OTHERS] = d->v[PTHP_THP_SPLIT_PAGE] - n[SPLIT];
+}
+
+/* Has one more happened of everything than has to? */
 static bool enough(const struct pthp_vmstat *before, unsigned int seconds)
 {
 	struct pthp_vmstat d;
+	long n[NR_EVENTS];
+	enum event e;
 
 	if (!pthp_vmstat_read(&d))
 		return true;
 	pthp_vmstat_sub(&d, before);
-	return d.v[PTHP_THP_MIGRATION_SPLIT] >= 1 + seconds / 10 &&
-	       d.v[PTHP_THP_MIGRATION_FAIL] >= 2 + seconds / 5 &&
-	       d.v[PTHP_THP_SPLIT_PAGE] - d.v[PTHP_THP_MIGRATION_SPLIT] >=
-	       1 + seconds / 10;
-}
-
-/* So much has to happen for ten seconds, or the test shows nothing. */
-static void expect_events(struct __test_metadata *_metadata,
-			  const char *what, long value, long floor,
-			  unsigned int seconds)
-{
-	TH_LOG("%s: %ld, %ld.%ld a second", what, value, value / seconds,
-	       value * 10 / seconds % 10);
-	EXPECT_LE(floor * seconds / 10, value) {
-		TH_LOG("%s is too rare for the test to show anything", what);
-	}
+	count_events(&d, n);
+	for (e = 0; e < NR_EVENTS; e++)
+		if (n[e] <= floor_of(e, seconds))
+			return false;
+	return true;
 }
 
 static void run(struct __test_metadata *_metadata,
@@ -402,6 +435,8 @@ static void run(struct __test_metadata *_metadata,
 	struct levels levels;
 	long swapped = pthp_get_named("/proc/vmstat", "pswpout");
 	char line[512], merged[32] = "no";
+	long n[NR_EVENTS];
+	enum event e;
 	unsigned int i;
 	int status, len;
 
@@ -455,19 +490,15 @@ static void run(struct __test_metadata *_metadata,
 	TH_LOG("pgmigrate_fail: %ld, thp_migration_success: %ld",
 	       d.v[PTHP_PGMIGRATE_FAIL], d.v[PTHP_THP_MIGRATION_SUCCESS]);
 
-	expect_events(_metadata, "thp_deferred_split_page",
-		      d.v[PTHP_THP_DEFERRED_SPLIT_PAGE], 2, self->seconds);
-	expect_events(_metadata, "pgmigrate_success",
-		      d.v[PTHP_PGMIGRATE_SUCCESS], 2000, self->seconds);
-	expect_events(_metadata, "thp_migration_split",
-		      d.v[PTHP_THP_MIGRATION_SPLIT], 1, self->seconds);
-	expect_events(_metadata, "thp_migration_fail",
-		      d.v[PTHP_THP_MIGRATION_FAIL], 2, self->seconds);
-	expect_events(_metadata, "folios refused by the system calls",
-		      world->ops[REFUSED], 10, self->seconds);
-	expect_events(_metadata, "THPs split by others, mostly the shrinker",
-		      d.v[PTHP_THP_SPLIT_PAGE] - d.v[PTHP_THP_MIGRATION_SPLIT],
-		      world->left_out[SHRINK] ? 0 : 1, self->seconds);
+	count_events(&d, n);
+	for (e = 0; e < NR_EVENTS; e++) {
+		TH_LOG("%s: %ld, %ld.%ld a second", events[e].what, n[e],
+		       n[e] / self->seconds, n[e] * 10 / self->seconds % 10);
+		EXPECT_LE(floor_of(e, self->seconds), n[e]) {
+			TH_LOG("%s is too rare for the test to show anything",
+			       events[e].what);
+		}
+	}
 
 	swap_teardown(self);
 	expect_levels(_metadata, &levels);
