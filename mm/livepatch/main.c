@@ -174,3 +174,11 @@ MODULE_LICENSE("GPL");
 MODULE_VERSION(LIVEPATCH_VERSION);
 MODULE_INFO(livepatch, "Y");
 MODULE_INFO(kernel, KERNEL_RELEASE " " KERNEL_VERSION);
+
+/* For who is about to load another livepatch */
+#define ROOT(name) MODULE_INFO(replaces, #name);
+#include "roots.h"
+#undef ROOT
+#define COPY(name) MODULE_INFO(copies, #name);
+#include "copies.h"
+#undef COPY
