@@ -388,7 +388,7 @@ static void choose_range(struct env *env)
  */
 static void build(struct __test_metadata *_metadata, struct env *env)
 {
-	unsigned int n = 1u << pthp_pmd_order(), tries, i;
+	unsigned int n = 1u << pthp_pmd_order(), nr_thps = NR_THPS, tries, i;
 	struct pthp *r = &env->r;
 	const char *missing = NULL;
 
@@ -398,15 +398,19 @@ static void build(struct __test_metadata *_metadata, struct env *env)
 		if (tries)
 			pthp_put("/proc/sys/vm/compact_memory", "1");
 		if (env->how == OFFLINE)
-			missing = pthp_alloc(r, NR_THPS, pthp_pmd_order(),
+			missing = pthp_alloc(r, nr_thps, pthp_pmd_order(),
 					     env->node, SEED);
 		else
 			missing = alloc_in_area(env);
-		if (missing)
+		if (missing) {
+			nr_thps = NR_THPS;
 			continue;
+		}
 		choose_range(env);
 		if (env->range->thps >= MIN_THPS)
 			break;
+		/* They are all over the node: some more, then. */
+		nr_thps += NR_THPS / 2;
 	}
 	ASSERT_TRUE(!missing) {
 		TH_LOG("%s", missing);
