@@ -30,6 +30,12 @@ ksrc=${KSRC:-}
 # progress goes to stderr: stdout is for results
 say() { printf '%s\n' "${PROGRESS:-}$*" >&2; }
 die() { printf '%s: %s\n' "$me" "$*" >&2; exit 1; }
+# Ctrl-C ends all of it. Without this, what it ends is a command that has failed, and the
+# script goes on behind "if" or "||".
+trap 'exit 130' INT
+# a hook of git's may have called us, and these say which repository is meant
+# shellcheck disable=SC2046 # a list of names
+unset $(git rev-parse --local-env-vars 2>/dev/null) || true
 # what was asked for cannot be (EX_USAGE): nothing was tried
 refuse() { printf '%s: %s\n' "$me" "$*" >&2; exit 64; }
 
@@ -66,6 +72,7 @@ for number in J STEP HOURS GUEST_TIMEOUT PARTIAL_THP_SECONDS PARTIAL_THP_SEED MU
 	case ${!number:-} in
 	*[!0-9]*) refuse "$number=${!number} is not a number" ;;
 	0?*) refuse "$number=${!number} begins with a zero, which is octal to the shell" ;;
+	????????????????*) refuse "$number=${!number} is too large" ;;
 	esac
 done
 case ${SRCVERSION:-} in *[!0-9A-Za-z.+:~-]*) refuse "SRCVERSION=\"$SRCVERSION\" is not the version of a package" ;; esac
@@ -104,6 +111,8 @@ ksrc_id() {
 if [ -n "$ksrc" ]; then
 	grep -qs '^PATCHLEVEL = ' "$ksrc/Makefile" ||
 		refuse "KSRC=$ksrc is not a kernel tree: no Makefile with a PATCHLEVEL"
+	[ ! -e "$ksrc/.git" ] || ksrc_is_git ||
+		refuse "KSRC=$ksrc: git says: $(git -C "$ksrc" rev-parse HEAD 2>&1 | sed -n 1p)"
 	: "${KSRC_ID:=$(ksrc_id)}"
 	export KSRC_ID
 	work=$out/ksrc-$KSRC_ID

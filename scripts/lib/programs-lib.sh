@@ -47,8 +47,9 @@ cases_in() { sed 's/$/.cases/' | xargs cat; }
 cases_but() {
 	local names fixtures
 	[ $# -gt 0 ] || { cat; return; }
-	names=$(programs_with "$@" | sed "s|.*|$top/tools/testing/selftests/mm/&.c|") || exit 1
+	names=$(programs_with "$@" | sed 's|$|.c|') || exit 1
 	# shellcheck disable=SC2086 # a list of files
-	fixtures=$(sed -nE 's/^FIXTURE\((\w+)\).*/\1/p' $names | paste -sd'|')
+	fixtures=$(cd "$top/tools/testing/selftests/mm" &&
+		sed -nE 's/^FIXTURE\((\w+)\).*/\1/p' $names | paste -sd'|')
 	grep -vE "^($fixtures)\\." || true
 }

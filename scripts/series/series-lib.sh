@@ -95,7 +95,7 @@ repo_new_files() {
 		[ ! -d "$top/$d" ] || dirs+=("$d")
 	done
 	[ ${#dirs[@]} -gt 0 ] || return 0
-	if git -C "$top" rev-parse -q --git-dir >/dev/null 2>&1; then
+	if [ -e "$top/.git" ]; then
 		(cd "$top" && git ls-files -co --exclude-standard -- "${dirs[@]}" |
 			while read -r f; do [ ! -f "$f" ] || echo "$f"; done)
 	else
