@@ -230,7 +230,7 @@ void watch_list(struct list_head *list, struct watch_look *look, bool trace)
 		if (folio_test_large(folio)) {
 			nr = folio_nr_pages(folio);
 			t->large++;
-			t->thps += !folio_test_hugetlb(folio);
+			t->thps += folio_test_pmd_mappable(folio) && !folio_test_hugetlb(folio);
 			if (folio_split_deferred(folio)) {
 				look_at_queued(folio, t, trace);
 				budget -= min(budget, nr);

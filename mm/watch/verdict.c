@@ -179,6 +179,9 @@ static void add_good(struct line *l, const struct watch_report *r,
 		    (unsigned long long)r->all.failed);
 		return;
 	}
+	/* Of what was not looked at, nobody knows. */
+	if (f->not_seen_kib)
+		return;
 	add(l, ", you do not need this: ");
 	add_size(l, f->seen_kib);
 	add(l, " migrated, and ");
@@ -202,11 +205,11 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 	const struct watch_figures *all = &r->all, *hour = &r->hour;
 	const struct watch_figures *shown = bad(hour) ? hour : good_for(r);
 
-	if (blind(hour)) {
+	if (blind(shown)) {
 		add(&l, "blind: %llu of %llu migrations in ",
-		    (unsigned long long)(hour->ended - hour->calls),
-		    (unsigned long long)hour->ended);
-		add_period(&l, hour);
+		    (unsigned long long)(shown->ended - shown->calls),
+		    (unsigned long long)shown->ended);
+		add_period(&l, shown);
 		add(&l, " went by unseen; set kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1");
 	} else if (bad(hour)) {
 		add_bad(&l, hour);
@@ -221,7 +224,7 @@ size_t watch_verdict(char *buf, size_t size, const struct watch_report *r)
 		add(&l, ")");
 	}
 	if (shown->not_seen_kib) {
-		add(&l, "; at least that, as ");
+		add(&l, bad(hour) ? "; at least that, as " : "; but ");
 		add_size(&l, shown->not_seen_kib);
 		add(&l, " of the lists were not looked at: see max_walk");
 	}

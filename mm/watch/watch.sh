@@ -63,6 +63,7 @@ verdict() {
 		if (bad("all")) return s ", but " what("all") fix("all", 0)
 		if (f["all.failed"])
 			return s "; times that a partially mapped huge page could not be migrated: " f["all.failed"]
+		if (f[p ".not_seen_kib"]) return s
 		return s ", you do not need this: " size(f[p ".seen_kib"]) " migrated, and " \
 			(f[p ".queued"] ? "for what was partially mapped the fix would do no better" : \
 			 "no huge page of it was partially mapped")
@@ -72,9 +73,9 @@ verdict() {
 	{ key = $1; sub(/^[^ ]* /, ""); f[key] = $0 ~ /^[0-9]+$/ ? $0 + 0 : $0 }
 	END {
 		p = bad("hour") ? "hour" : good_for()
-		if (f["hour.ended"] > f["hour.calls"] + int(f["hour.calls"] / 8) + 4)
-			line = "blind: " (f["hour.ended"] - f["hour.calls"]) " of " f["hour.ended"] \
-				" migrations in " period(f["hour.secs"]) " went by unseen; set " \
+		if (f[p ".ended"] > f[p ".calls"] + int(f[p ".calls"] / 8) + 4)
+			line = "blind: " (f[p ".ended"] - f[p ".calls"]) " of " f[p ".ended"] \
+				" migrations in " period(f[p ".secs"]) " went by unseen; set " \
 				"kernel.ftrace_enabled=1 and /sys/kernel/debug/kprobes/enabled to 1"
 		else if (bad("hour"))
 			line = what("hour") fix("hour", f["fixed"])
@@ -84,7 +85,7 @@ verdict() {
 		    (f["all.lost_kib"] > f["hour.lost_kib"] || f["all.keep_kib"] > f["hour.keep_kib"]))
 			line = line " (" what("all") ")"
 		if (f[p ".not_seen_kib"])
-			line = line "; at least that, as " size(f[p ".not_seen_kib"]) \
+			line = line (bad("hour") ? "; at least that, as " : "; but ") size(f[p ".not_seen_kib"]) \
 				" of the lists were not looked at: see max_walk"
 		print line
 	}'
