@@ -144,9 +144,17 @@ static struct watch_tally *tally_of(struct watch_look *look, int nid)
 	if (look->nr == WATCH_NODES)
 		return &look->node[WATCH_NODES - 1];
 	t = &look->node[look->nr++];
-	memset(t, 0, sizeof(*t));
-	t->nid = nid;
+	*t = (struct watch_tally){ .nid = nid };
 	return t;
+}
+
+/* The same nodes, so that what is put down to one of them can be compared */
+static void nodes_as(struct watch_look *look, const struct watch_look *before)
+{
+	for (look->nr = 0; before && look->nr < before->nr; look->nr++)
+		look->node[look->nr] = (struct watch_tally){
+			.nid = before->node[look->nr].nid,
+		};
 }
 
 static void add_up(struct watch_look *look)
@@ -200,6 +208,7 @@ unsigned int watch_small(struct list_head *list, int *nid)
  * watch_list - Look at the folios of a list.
  * @list: The list.
  * @look: What there is.
+ * @before: An earlier look that it will be compared with, or NULL.
  * @trace: Emit an event for each folio that waits to be split.
  *
  * Looks at @max_walk folios at most, and at the pages of those that wait to be split
@@ -207,14 +216,15 @@ unsigned int watch_small(struct list_head *list, int *nid)
  *
  * Context: The folios are isolated.  Does not sleep, takes no lock.
  */
-void watch_list(struct list_head *list, struct watch_look *look, bool trace)
+void watch_list(struct list_head *list, struct watch_look *look,
+		const struct watch_look *before, bool trace)
 {
 	unsigned int walk = walk_limit(), folios = 0;
 	unsigned long budget = MAX_PAGES;
 	struct watch_tally *t = NULL;
 	struct folio *folio;
 
-	look->nr = 0;
+	nodes_as(look, before);
 	look->cut = false;
 	list_for_each_entry(folio, list, lru) {
 		unsigned long nr = 1;

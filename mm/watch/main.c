@@ -35,6 +35,7 @@
 /* The stack pointer tells calls of one task apart: one within another has a lower one. */
 struct open_call {
 	struct task_struct *task;	/* NULL: not used */
+	u64 started;			/* when that did: it can have died on the way */
 	unsigned long sp;
 	struct list_head *list;
 	int reason;
@@ -69,7 +70,9 @@ static struct open_call *innermost(void)
 		return NULL;
 	/* Entries of this task do not change meanwhile, and others do not match. */
 	for (c = open_calls; c < open_calls + MAX_OPEN; c++) {
-		if (READ_ONCE(c->task) == current && (!last || c->sp < last->sp))
+		if (READ_ONCE(c->task) == current &&
+		    c->started == current->start_boottime &&
+		    (!last || c->sp < last->sp))
 			last = c;
 	}
 	return last;
@@ -88,6 +91,7 @@ static struct open_call *open_call(void)
 
 	for (c = open_calls; c < open_calls + MAX_OPEN; c++) {
 		if (!READ_ONCE(c->task) && !cmpxchg(&c->task, NULL, current)) {
+			c->started = current->start_boottime;
 			atomic_inc(&nr_open);
 			return c;
 		}
@@ -110,7 +114,7 @@ static noinline void look_at_list(struct list_head *list, int reason, unsigned l
 	struct open_call *c, *outer;
 	struct watch_look look;
 
-	watch_list(list, &look, trace_mm_migrate_split_deferred_enabled());
+	watch_list(list, &look, NULL, trace_mm_migrate_split_deferred_enabled());
 	watch_seen(reason, &look);
 	if (!look.total.queued && !look.cut) {
 		pass_by(sp);
@@ -194,7 +198,7 @@ static void see_result(WATCH_RESULT_PROTO)
 		c->inner--;
 		return;
 	}
-	watch_list(c->list, &left, false);
+	watch_list(c->list, &left, &c->look, false);
 	watch_result(c->reason, &c->look, &left,
 		     &(struct watch_outcome){
 			.succeeded = succeeded,

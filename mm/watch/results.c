@@ -170,18 +170,6 @@ void watch_ended(int reason)
 	this_cpu_ptr(counts[numa_node_id()])->v[reason][WATCH_ENDED]++;
 }
 
-static const struct watch_tally *tally_on(const struct watch_look *look, int nid)
-{
-	static const struct watch_tally none;
-	unsigned int i;
-
-	for (i = 0; i < look->nr; i++) {
-		if (look->node[i].nid == nid)
-			return &look->node[i];
-	}
-	return &none;
-}
-
 /*
  * Of @gone folios that waited to be split, how many did the call split?  In @split, stock
  * 6.12 counts these, and folios that had no destination.  6.1 counts only the latter;
@@ -246,7 +234,7 @@ static void remember(const struct watch_event *event)
  * watch_result - Count what became of a list.
  * @reason: That of the call, by watch_reason().
  * @before: The look at the list before the call.
- * @left: The look at what the call left on it.
+ * @left: The look at what the call left on it, for @before.
  * @outcome: What the call says of itself.
  * @given: Pages that the fix gave back.
  * @fixed: The fix was at work.
@@ -259,7 +247,7 @@ void watch_result(int reason, const struct watch_look *before,
 		  unsigned long given, bool fixed)
 {
 	unsigned long moved = outcome->succeeded + outcome->failed;
-	unsigned long gone, split;
+	unsigned long gone, split, not_seen = 0;
 	struct watch_event event = {
 		.secs = ktime_get_boottime_seconds(),
 		.pid = task_pid_nr(current),
@@ -270,7 +258,7 @@ void watch_result(int reason, const struct watch_look *before,
 		.split = outcome->split,
 		.given = given,
 	};
-	const struct watch_tally *t;
+	const struct watch_tally *t, *l = left->node;
 
 	if (!before->nr)
 		return;
@@ -281,17 +269,18 @@ void watch_result(int reason, const struct watch_look *before,
 	split = split_of(outcome->split, gone,
 			 gone_of(before->total.thps, left->total.thps));
 
-	for (t = before->node; t < before->node + before->nr; t++) {
-		const struct watch_tally *l = tally_on(left, t->nid);
-
+	for (t = before->node; t < before->node + before->nr; t++, l++) {
 		count(t->nid, reason, WATCH_FAILED, l->partial);
-		if (!fixed)
+		/* What was not found on the list may be behind what was looked at. */
+		if (!fixed && !left->cut)
 			event.lost += result_on(reason, t, l, split, gone);
 	}
 	count(before->node[0].nid, reason, WATCH_GIVEN, given);
-	if (before->cut && moved > before->total.pages)
-		count(before->node[0].nid, reason, WATCH_NOT_SEEN,
-		      moved - before->total.pages);
+	if (left->cut)
+		not_seen = max(moved, before->total.pages);
+	else if (before->cut && moved > before->total.pages)
+		not_seen = moved - before->total.pages;
+	count(before->node[0].nid, reason, WATCH_NOT_SEEN, not_seen);
 
 	if (!before->total.queued)
 		return;

@@ -67,7 +67,7 @@ struct watch_tally {
 	unsigned long keep;
 };
 
-/* The folios of more nodes than this are put down to the last of them. */
+/* The folios of more nodes than this are all put down to the last of them. */
 #define WATCH_NODES		4
 
 /**
@@ -99,7 +99,8 @@ struct watch_outcome {
 /* look.c */
 extern unsigned int max_walk;
 unsigned int watch_small(struct list_head *list, int *nid);
-void watch_list(struct list_head *list, struct watch_look *look, bool trace);
+void watch_list(struct list_head *list, struct watch_look *look,
+		const struct watch_look *before, bool trace);
 
 /* results.c */
 extern unsigned int ring;

@@ -63,6 +63,9 @@ verdict() {
 		if (bad("all")) return s ", but " what("all") fix("all", 0)
 		if (f["all.failed"])
 			return s "; times that a partially mapped huge page could not be migrated: " f["all.failed"]
+		# only the module knows what a split that failed was for
+		if (f["all.unsplit"])
+			return s "; times that a huge page could not be split, for a migration or else: " f["all.unsplit"]
 		if (f[p ".not_seen_kib"]) return s
 		return s ", you do not need this: " size(f[p ".seen_kib"]) " migrated, and " \
 			(f[p ".queued"] ? "for what was partially mapped the fix would do no better" : \
@@ -118,6 +121,8 @@ end() {
 }
 trap end EXIT
 trap exit HUP INT TERM
+# the kernel's count of splits that failed, of all orders
+unsplit() { cat /sys/kernel/mm/transparent_hugepage/hugepages-*/stats/split_failed | awk '{ n += $1 } END { print n + 0 }'; }
 # Whole huge pages are split, too, if there is no room for them, as with the fix.  Those
 # that wait to be split are marked, by PG_reclaim of their second page in 6.12.
 case $(uname -r) in
@@ -137,7 +142,9 @@ echo "flags & 128 && flags & 16 && pages > 1$marked" >$i/events/$name/split/filt
 [ -n "${ready:-}" ] ||
 	die "this kernel's tracing cannot do what is needed (CONFIG_HIST_TRIGGERS); use the module (make watch)"
 
+before=$(unsplit)
 sleep "$seconds"
+unsplit=$(($(unsplit) - before))
 
 lost=$(cat $i/per_cpu/cpu*/stats | awk '/^overrun:/ { n += $2 } END { print n + 0 }')
 [ "$lost" = 0 ] || echo "watch.sh: $lost events were lost, so there is more; watch for a shorter time" >&2
@@ -174,7 +181,8 @@ splits=$(awk -v kib=$kib -v fixed="$fixed" '
 			p = pages[pid, k]; m = mapped[pid, k]; n--
 			shattered++
 			if (m >= p || m >= ENTIRELY_MAPPED) { whole++; m = p }
-			base += m; by[reason] += m
+			# an anonymous folio has four pages at least
+			base += m; by[reason] += m; if (m >= 4) keep += m
 		}
 		nr[pid] = 0
 	}
@@ -182,7 +190,8 @@ splits=$(awk -v kib=$kib -v fixed="$fixed" '
 		if (fixed || !shattered) exit
 		for (r in by) { reasons++; if (by[r] > most) { most = by[r]; top = r } }
 		print "hour.shattered", shattered; print "hour.shattered_whole", whole + 0
-		print "hour.base_kib", base * kib; print "hour.keep_kib", base * kib
+		print "hour.queued", shattered
+		print "hour.base_kib", base * kib; print "hour.keep_kib", keep * kib
 		print "hour.by", (top in word ? word[top] : top); if (reasons > 1) print "hour.others 1"
 	}' $i/trace) || die "cannot read $i/trace"
-printf '%s\n' "all.secs $seconds" "hour.secs $seconds" ${fixed:+"fixed 1"} "$calls" "$splits" | verdict
+printf '%s\n' "all.secs $seconds" "hour.secs $seconds" ${fixed:+"fixed 1"} "all.unsplit $unsplit" "$calls" "$splits" | verdict

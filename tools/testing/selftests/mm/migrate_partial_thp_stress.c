@@ -387,7 +387,7 @@ static long floor_of(enum event e, unsigned int seconds)
 {
 	/* None at all will do. */
 	if (e == SPLIT_BY_OTHERS && world->left_out[SHRINK])
-		return -1;
+		return 0;
 	return events[e].floor * seconds / 10;
 }
 
