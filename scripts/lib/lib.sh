@@ -177,9 +177,11 @@ clean)	! out_is_empty || exit 0
 	out_is_ours || refuse "$out had other things in it before; remove by hand what is not wanted, or touch $mark to have it taken for a build directory"
 	: >"$mark" ;;
 *)	! out_is_empty || fresh=1
-	if ! mkdir -p "$out" "$work" "$logs" 2>/dev/null || [ ! -w "$out" ]; then
-		refuse "$out cannot be written to; set O= to a directory that can"
-	fi
+	mkdir -p "$out" "$work" "$logs" 2>/dev/null || true
+	for dir in "$out" "$work" "$logs"; do
+		[ ! -d "$dir" ] || [ ! -w "$dir" ] || continue
+		refuse "$dir cannot be written to; set O= to a directory that can"
+	done
 	[ -z "${fresh:-}" ] || : >"$mark" ;;
 esac
 
