@@ -416,8 +416,8 @@ TEST_F(partial_thp_target, full_target_preferred)
 	TH_LOG("%u of %u pages moved", pthp_on_node(&env->r, env->dst), env->r.nr_mapped);
 	EXPECT_GT(env->r.nr_mapped, pthp_on_node(&env->r, env->dst));
 	ASSERT_TRUE(pthp_census_take(&env->r, &c));
-	/* A few may find room for single pages. */
-	EXPECT_LE(env->thps - env->thps / 16, c.orders[order]);
+	/* What is split finds room, unless others were faster. */
+	EXPECT_GE(env->thps / 16, pthp_split_in_vain(&env->r, &c, env->dst));
 	EXPECT_TRUE(pthp_intact(&env->r));
 	pthp_census_drop(&c);
 }

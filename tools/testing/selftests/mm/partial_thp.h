@@ -347,6 +347,7 @@ void pthp_folio_of(struct pthp_folio *f, unsigned long pfn, const uint64_t *win,
 		   unsigned int n);
 bool pthp_census_take(const struct pthp *r, struct pthp_census *c);
 void pthp_census_drop(struct pthp_census *c);
+unsigned int pthp_split_in_vain(const struct pthp *r, const struct pthp_census *c, int node);
 
 /* Pages in the folios that hold what we map, or -1 */
 static inline long pthp_held(const struct pthp *r)

@@ -146,3 +146,32 @@ bool pthp_can_have(int from, int to, unsigned int order)
 	pthp_free(&r);
 	return ok;
 }
+
+/**
+ * pthp_split_in_vain - How many folios were split, and none of their pages migrated?
+ * @r: The region.  Its folios were of its order, and all of their pages are mapped.
+ * @c: Its census.
+ * @node: Where its pages were to go.
+ *
+ * Return: how many.
+ */
+unsigned int pthp_split_in_vain(const struct pthp *r, const struct pthp_census *c, int node)
+{
+	bool *fine = calloc(r->nr_folios, sizeof(*fine));
+	unsigned int i, n = 0;
+
+	for (i = 0; i < c->nr; i++) {
+		if (c->folios[i].order == r->order)
+			fine[c->folios[i].page >> r->order] = true;
+	}
+	if (pthp_on_node(r, node)) {
+		for (i = 0; i < r->nr; i++) {
+			if (r->status[i] == node)
+				fine[i >> r->order] = true;
+		}
+	}
+	for (i = 0; i < r->nr_folios; i++)
+		n += !fine[i];
+	free(fine);
+	return n;
+}
