@@ -9,8 +9,8 @@
  *
  * The suite migrate_deferred runs migrate_pages() on real folios mapped by an mm of
  * the test's own, in each mode.  Failures are provoked from get_new_folio(), from a
- * trace event, or around migrate_pages(): no timing is involved, but in
- * written_while_looked_at.
+ * trace event, or around migrate_pages().  Where somebody waits for a lock or for writeback,
+ * another thread or a timer ends that.
  *
  * This file has what the others stand on: an mm, folios, mappings and expectations.
  * frame.h describes what is for cases and modes, and what is held or watched.
@@ -66,14 +66,14 @@ const void *sync_mode_gen_params(const void *prev, char *desc)
 /**
  * default_dst - Destinations as most tests want them.
  *
- * They are on the first online node behind node 0, or on node 0 if there is none.
+ * They are on the first node with memory behind node 0, or on node 0 if there is none.
  * None is refused, and nothing is locked, pinned or zapped.
  *
  * Return: what migrate_mode() takes.
  */
 struct dst default_dst(void)
 {
-	int nid = next_online_node(0);
+	int nid = next_node(0, node_states[N_MEMORY]);
 
 	return (struct dst) {
 		.nid = nid == MAX_NUMNODES ? 0 : nid,
@@ -222,7 +222,7 @@ int migrate_mode(struct list_head *list, struct dst *dst,
 			     dst->reason, succeeded);
 }
 
-/* Exact, unlike node_page_state() */
+/* With what CPUs have not added up yet, unlike node_page_state() */
 static long nr_isolated(void)
 {
 	struct pglist_data *pgdat;
@@ -371,6 +371,7 @@ struct folio *thp_make_pte_mapped(struct kunit *test, int thp)
 
 	advise(test, thp_addr(test, thp), PAGE_SIZE, MADV_DONTFORK);
 	advise(test, thp_addr(test, thp), PAGE_SIZE, MADV_DOFORK);
+	KUNIT_ASSERT_NOT_NULL(test, mm_find_pmd(current->mm, thp_addr(test, thp)));
 	return folio;
 }
 
@@ -691,7 +692,9 @@ static int migrate_init(struct kunit *test)
 	unsigned long len = (MAX_THPS + 1) * HPAGE_PMD_SIZE;
 	struct ctx *ctx;
 
-	if (!has_transparent_hugepage())
+	if (!has_transparent_hugepage() ||
+	    !(transparent_hugepage_flags & (BIT(TRANSPARENT_HUGEPAGE_FLAG) |
+					    BIT(TRANSPARENT_HUGEPAGE_REQ_MADV_FLAG))))
 		kunit_skip(test, "no transparent hugepages");
 
 	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);

@@ -53,7 +53,7 @@ static void numa_balancing_puts_back(struct kunit *test)
 	drop_mm_migrate_split_deferred(test, piece);
 
 	expect_events(test, 0, 1, 0, 0, 1);
-	KUNIT_EXPECT_PTR_EQ(test, folio_at(test, addr), piece);
+	KUNIT_ASSERT_PTR_EQ(test, folio_at(test, addr), piece);
 	lru_add_drain_all();
 	KUNIT_EXPECT_TRUE(test, folio_test_lru(piece));
 	folio_put(piece);

@@ -105,6 +105,7 @@ static void few_take_single_pages(struct kunit *test)
 	static const enum migrate_reason reasons[] = {
 		MR_COMPACTION, MR_NUMA_MISPLACED, MR_CONTIG_RANGE, MR_DEMOTION,
 	};
+	struct folio *folio;
 	struct dst dst;
 	LIST_HEAD(list);
 	int i;
@@ -113,11 +114,16 @@ static void few_take_single_pages(struct kunit *test)
 		dst = default_dst();
 		dst.reason = reasons[i];
 		dst.max_order = 4;
-		isolate(test, thp_make_partial(test, i, shape_half), &list);
+		folio = thp_make_partial(test, i, shape_half);
+		isolate(test, folio, &list);
+		/* Demotion takes that back by itself. */
+		if (dst.reason == MR_DEMOTION)
+			node_stat_mod_folio(folio, NR_ISOLATED_ANON, -HPAGE_PMD_NR);
 		KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 		KUNIT_EXPECT_EQ(test, list_len(&list), 0);
 		KUNIT_EXPECT_EQ(test, dst.nr_calls, 1 + HPAGE_PMD_NR / 2);
 		expect_moved_in(test, i, shape_half, &dst, 0);
+		expect_not_isolated(test);
 	}
 }
 
@@ -447,6 +453,8 @@ static void pinned_before_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
 	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru), folio);
 	expect_events(test, 1, HPAGE_PMD_NR / 2, 0, 0, 0);
+	/* or there is no pin */
+	KUNIT_ASSERT_NE(test, dst.nr_calls, 0);
 	folio_put(folio);
 
 	dst = default_dst();

@@ -81,7 +81,7 @@ static void unmapped_are_freed(struct kunit *test)
 	struct dst dst = default_dst();
 	struct folio *folio;
 	LIST_HEAD(list);
-	int i;
+	int i, left = 0;
 
 	folio = thp_make_partial(test, 0, shape_half);
 	isolate(test, folio, &list);
@@ -92,6 +92,11 @@ static void unmapped_are_freed(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
 	expect_moved(test, 0, shape_half, &dst);
+	/* A page that is freed belongs to no anon_vma, and who gets it now is the kernel. */
+	lru_add_drain_all();
+	for (i = HPAGE_PMD_NR / 2; i < HPAGE_PMD_NR; i++)
+		left += PageAnon(folio_page(folio, i));
+	KUNIT_EXPECT_EQ(test, left, 0);
 
 	/* A folio that is all unmapped before the look counts as moved, queued or not. */
 	dst = default_dst();

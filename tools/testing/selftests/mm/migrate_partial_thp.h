@@ -202,7 +202,7 @@ static inline void expect_largest_orders(struct __test_metadata *_metadata,
 	expect_orders(_metadata, r, want);
 }
 
-/* What a call that could not move @n folios, one at most, returns */
+/* What a call that could not move one folio returns */
 static inline long failed_ret(const struct env *env)
 {
 	return env->call == PTHP_MBIND ? -EIO : 1;

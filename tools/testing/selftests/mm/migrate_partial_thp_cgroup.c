@@ -27,6 +27,10 @@ FIXTURE_SETUP(partial_thp_cgroup)
 FIXTURE_TEARDOWN(partial_thp_cgroup)
 {
 	env_teardown(&self->env);
+	/* if the test has not come that far */
+	pthp_put(CGROUP2 "cgroup.procs", "0");
+	rmdir(CGROUP2 "partial_thp/inner");
+	rmdir(CGROUP2 "partial_thp");
 }
 
 /* ---- charges that move, with cgroup v1 ---- */

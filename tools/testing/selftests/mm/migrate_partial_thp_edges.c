@@ -18,8 +18,6 @@
 
 #include "partial_thp_edges.h"
 
-#define MAX_PTES_NONE	PTHP_THP "khugepaged/max_ptes_none"
-
 FIXTURE(partial_thp_edges)
 {
 	struct env env;

@@ -521,7 +521,7 @@ TEST_F(partial_thp_cost, shared_without_first)
 {
 	size_t pmd = read_pmd_pagesize(), len = pmd - psize();
 	char *mem, *thp;
-	int fd, ready[2], go[2], i, status, src;
+	int fd, ready[2], go[2], i, status, src, pid;
 	struct env *env = &self->env;
 	char c[2] = { 'm', 'x' };
 
@@ -552,9 +552,14 @@ TEST_F(partial_thp_cost, shared_without_first)
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, pipe(go));
 	for (i = 0; i < 2; i++) {
-		if (!fork())
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			/* It ends if the test does. */
+			close(go[1]);
 			_exit(other(mem, len, fd, src == env->dst ? env->src :
 				    env->dst, ready[1], go[0]));
+		}
 		ASSERT_EQ(1, read(ready[0], &c[1], 1));
 	}
 	ASSERT_EQ(1, write(go[1], "m", 1));

@@ -16,8 +16,8 @@
  * as a failure.  A 6.1 kernel does not look, and migrates it whole.
  *
  * A test whose THPs are not in the range fails: page frame numbers are compared
- * before, and at least MIN_THPS have to be there.  There is no skip but for a
- * kernel without such a range.
+ * before, and at least MIN_THPS have to be there.  It is skipped without such a range, and
+ * for what all programs need.
  */
 #include "../kselftest_harness.h"
 
@@ -476,7 +476,7 @@ FIXTURE_SETUP(evacuate_partial_thp)
 	if (!test_setup(_metadata))
 		return;
 	find_ranges(env);
-	requires(return, env->nr_ranges, env->how == OFFLINE ?
+	setup_requires(return, env->nr_ranges, env->how == OFFLINE ?
 		 "no memory block is movable memory (movablecore=)" :
 		 "no unused area in " CMA " (cma=)");
 }

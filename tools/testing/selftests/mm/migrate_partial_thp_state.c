@@ -311,7 +311,7 @@ TEST_F(partial_thp, ksm_pages)
 	EXPECT_TRUE(pthp_set(PTHP_KSM "pages_to_scan", "320"));
 	EXPECT_TRUE(pthp_set(PTHP_KSM "run", "1"));
 	for (tries = 0; tries < 3000; tries++) {
-		if (pthp_get_number(PTHP_KSM "pages_sharing") >= NR_KSM)
+		if (pthp_get_number("/proc/self/ksm_merging_pages") >= 2 * NR_KSM)
 			break;
 		usleep(20000);
 	}

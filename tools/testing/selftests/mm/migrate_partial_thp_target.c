@@ -608,6 +608,7 @@ static void trace_setup(void)
 	pthp_set(TRACING "options/record-cmd", "0");
 	/* If events are lost, read_trace() sees it. */
 	pthp_set(TRACING "options/overwrite", "1");
+	pthp_set(TRACING "tracing_on", "1");
 }
 
 /* Trace these events, and forget all events from before. */
@@ -655,7 +656,7 @@ static bool read_trace(struct traced *t)
 	}
 	if (f)
 		fclose(f);
-	return kept == written;
+	return kept == written && kept;
 }
 
 /*

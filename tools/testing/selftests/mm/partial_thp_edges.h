@@ -21,6 +21,8 @@
 #define NR_THPS		8
 #define SEED		1
 
+#define MAX_PTES_NONE	PTHP_THP "khugepaged/max_ptes_none"
+
 struct env {
 	int src;
 	int dst;
@@ -45,11 +47,16 @@ struct seen {
 
 static inline void env_setup(struct __test_metadata *_metadata, struct env *env)
 {
+	char all_but_one[16];
+
 	if (!test_setup_nodes(_metadata, &env->src, &env->dst))
 		return;
 	env->thps = NR_THPS;
 	env->order = pthp_pmd_order();
 	env->max_zero = 1u << env->order;
+	/* The default, by which the kernel takes a piece for too empty, if it has that */
+	snprintf(all_but_one, sizeof(all_but_one), "%u", env->max_zero - 1);
+	pthp_set(MAX_PTES_NONE, all_but_one);
 }
 
 /* Fork a child that does @fn and stays until stop_child(). */

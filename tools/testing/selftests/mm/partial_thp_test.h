@@ -12,13 +12,6 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 300
 
-/* Skip the test, by @leave, if @ok does not hold; the rest is the reason, as for printf. */
-#define requires(leave, ok, ...)			\
-	do {						\
-		if (!(ok))				\
-			SKIP(leave, __VA_ARGS__);	\
-	} while (0)
-
 /* Has the test failed, up to here? */
 static inline bool has_failed(const struct __test_metadata *_metadata)
 {
@@ -30,6 +23,35 @@ static inline bool has_failed(const struct __test_metadata *_metadata)
 }
 
 /*
+ * Skip the test, by @leave, if @ok does not hold; the rest is the reason, as for printf.  A
+ * test that has failed stays failed.
+ */
+#define requires(leave, ok, ...)			\
+	do {						\
+		if (!(ok)) {				\
+			if (has_failed(_metadata))	\
+				leave;			\
+			SKIP(leave, __VA_ARGS__);	\
+		}					\
+	} while (0)
+
+#ifdef HAVE_HARNESS_EXIT_CODE
+#define leave_setup(leave)	leave
+#else
+/* This harness would run the test.  It takes 255 for skipped. */
+#define leave_setup(leave)	_exit(255)
+#endif
+
+/* The same in a setup, of which no teardown follows then */
+#define setup_requires(leave, ok, ...)				\
+	do {							\
+		if (!(ok)) {					\
+			pthp_restore();				\
+			SKIP(leave_setup(leave), __VA_ARGS__);	\
+		}						\
+	} while (0)
+
+/*
  * What all of the programs need; false if the test is skipped.  Teardown has to call
  * pthp_restore().
  */
@@ -37,10 +59,11 @@ static inline bool test_setup(struct __test_metadata *_metadata)
 {
 	struct pthp_vmstat v;
 
-	requires(return false, !geteuid(), "needs root");
-	requires(return false, thp_is_enabled() && pthp_pmd_order(),
-		 "transparent huge pages are not enabled");
-	requires(return false, pthp_vmstat_read(&v), "/proc/vmstat lacks migration events");
+	setup_requires(return false, !geteuid(), "needs root");
+	setup_requires(return false, thp_is_enabled() && pthp_pmd_order(),
+		       "transparent huge pages are not enabled");
+	setup_requires(return false, pthp_vmstat_read(&v),
+		       "/proc/vmstat lacks migration events");
 	pthp_keep_out();
 	return true;
 }
@@ -48,7 +71,7 @@ static inline bool test_setup(struct __test_metadata *_metadata)
 /* Likewise, with two nodes to migrate between */
 static inline bool test_setup_nodes(struct __test_metadata *_metadata, int *src, int *dst)
 {
-	requires(return false, pthp_two_nodes(src, dst), "needs two nodes with memory");
+	setup_requires(return false, pthp_two_nodes(src, dst), "needs two nodes with memory");
 	return test_setup(_metadata);
 }
 
