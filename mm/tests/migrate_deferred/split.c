@@ -152,12 +152,12 @@ static void piece_is_waited_for(struct kunit *test)
 	expect_not_isolated(test);
 }
 
-/* The young bit of each page, and PageAnonExclusive, go along with it. */
+/* The young and the dirty bit of each page, and PageAnonExclusive, go along with it. */
 static void entries_survive(struct kunit *test)
 {
 	unsigned long addr = thp_addr(test, 0);
 	struct mm_struct *mm = current->mm;
-	unsigned int i, young = 0, shared = 0;
+	unsigned int i, young = 0, dirty = 0, shared = 0;
 	struct dst dst = default_dst();
 	struct folio *folio;
 	LIST_HEAD(list);
@@ -170,8 +170,9 @@ static void entries_survive(struct kunit *test)
 	for (i = 0; i < HPAGE_PMD_NR / 2; i++) {
 		pte_t entry = ptep_get(pte + i);
 
-		set_pte_at(mm, addr + i * PAGE_SIZE, pte + i,
-			   i % 3 ? pte_mkyoung(entry) : pte_mkold(entry));
+		entry = i % 3 ? pte_mkyoung(entry) : pte_mkold(entry);
+		entry = i % 2 ? pte_mkdirty(entry) : pte_mkclean(entry);
+		set_pte_at(mm, addr + i * PAGE_SIZE, pte + i, entry);
 	}
 	spin_unlock(ptl);
 	flush_tlb_mm(mm);
@@ -186,10 +187,12 @@ static void entries_survive(struct kunit *test)
 		if (!pte_present(entry))
 			continue;
 		young += !pte_young(entry) != !(i % 3);
+		dirty += !pte_dirty(entry) != !(i % 2);
 		shared += !PageAnonExclusive(pte_page(entry));
 	}
 	spin_unlock(ptl);
 	KUNIT_EXPECT_EQ_MSG(test, young, 0, "pages are younger or older than before");
+	KUNIT_EXPECT_EQ_MSG(test, dirty, 0, "pages are cleaner or dirtier than before");
 	KUNIT_EXPECT_EQ_MSG(test, shared, 0, "pages are not exclusive any more");
 	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
 	expect_moved(test, 0, shape_half, &dst);
