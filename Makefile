@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Front door to scripts/; "make help" says what there is.
 
-# Unless told, or KSRC says it, what scripts/each-base runs is for all bases that are ready,
-# "make bases" is for all there are, and the rest is for 6.12.
+# Unless told, or KSRC says it, "make bases" and what scripts/each-base runs are for all bases,
+# and the rest is for 6.12.
 ifdef KSRC
 BASE	?= $(shell sed -n 's/^\(VERSION\|PATCHLEVEL\) = //p' \
 		"$(KSRC)/Makefile" 2>/dev/null | paste -sd.)
