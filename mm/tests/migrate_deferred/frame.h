@@ -236,7 +236,15 @@ struct other_lock *other_locks(struct kunit *test, struct folio *folio,
 			       unsigned long unmap);
 
 /**
- * expect_waited - Expect that somebody waited for the lock.
+ * other_locks_now - Have the folio of other_ready() locked.
+ * @other: What other_ready() returned.
+ *
+ * Context: the folio is not locked.
+ */
+void other_locks_now(struct other_lock *other);
+
+/**
+ * expect_waited - Expect that somebody waited for the lock, and held no other of that THP.
  * @test: The test.
  * @other: What other_ready() or other_locks() returned.
  *
