@@ -23,7 +23,7 @@ static void expect_zeroed(struct kunit *test, int thp, unsigned int first,
 			  unsigned int nr, bool zeroed)
 {
 	unsigned int i, zero_pages = 0;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the PTEs */
 	pte_t *pte;
 
 	pte = thp_ptes(test, thp, &ptl) + first;

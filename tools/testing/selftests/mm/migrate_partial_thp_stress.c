@@ -189,7 +189,8 @@ FIXTURE_SETUP(partial_thp_stress)
 
 	if (!test_setup_nodes(_metadata, &world->nodes[0], &world->nodes[1]))
 		return;
-	setup_requires(return, read_pmd_pagesize() <= MAX_THP_BYTES, "THPs are too large to have many");
+	setup_requires(return, read_pmd_pagesize() <= MAX_THP_BYTES,
+		       "THPs are too large to have many");
 
 	ASSERT_EQ(0, pthread_rwlockattr_init(&attr));
 	pthread_rwlockattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);

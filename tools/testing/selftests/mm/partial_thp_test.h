@@ -29,9 +29,9 @@ static inline bool has_failed(const struct __test_metadata *_metadata)
 #define requires(leave, ok, ...)			\
 	do {						\
 		if (!(ok)) {				\
-			if (has_failed(_metadata))	\
-				leave;			\
-			SKIP(leave, __VA_ARGS__);	\
+			if (!has_failed(_metadata))	\
+				SKIP((void)0, __VA_ARGS__); \
+			leave;				\
 		}					\
 	} while (0)
 
