@@ -144,17 +144,9 @@ static struct watch_tally *tally_of(struct watch_look *look, int nid)
 	if (look->nr == WATCH_NODES)
 		return &look->node[WATCH_NODES - 1];
 	t = &look->node[look->nr++];
-	*t = (struct watch_tally){ .nid = nid };
+	memset(t, 0, sizeof(*t));
+	t->nid = nid;
 	return t;
-}
-
-/* The same nodes, so that what is put down to one of them can be compared */
-static void nodes_as(struct watch_look *look, const struct watch_look *before)
-{
-	for (look->nr = 0; before && look->nr < before->nr; look->nr++)
-		look->node[look->nr] = (struct watch_tally){
-			.nid = before->node[look->nr].nid,
-		};
 }
 
 static void add_up(struct watch_look *look)
@@ -219,13 +211,16 @@ unsigned int watch_small(struct list_head *list, int *nid)
 void watch_list(struct list_head *list, struct watch_look *look,
 		const struct watch_look *before, bool trace)
 {
-	unsigned int walk = walk_limit(), folios = 0;
+	unsigned int walk = walk_limit(), folios = 0, i;
 	unsigned long budget = MAX_PAGES;
 	struct watch_tally *t = NULL;
 	struct folio *folio;
 
-	nodes_as(look, before);
+	look->nr = 0;
 	look->cut = false;
+	/* The same nodes, so that what is put down to one of them can be compared */
+	for (i = 0; before && i < before->nr; i++)
+		tally_of(look, before->node[i].nid);
 	list_for_each_entry(folio, list, lru) {
 		unsigned long nr = 1;
 		int nid = folio_nid(folio);

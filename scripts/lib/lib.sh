@@ -87,19 +87,19 @@ case $out in *[[:space:]:]*) refuse "\"$out\" has a blank or a colon in it; set 
 patches=$top/patches/$base
 expected=$top/tests/expected/$base
 
-# a tree that lies inside some other repository is not a git tree
-ksrc_is_git() {
+# is_git_tree <dir>: one that lies inside some other repository is none
+is_git_tree() {
 	local prefix
-	prefix=$(git -C "$ksrc" rev-parse --show-prefix 2>/dev/null) &&
+	prefix=$(git -C "$1" rev-parse --show-prefix 2>/dev/null) &&
 		[ -z "$prefix" ] &&
-		git -C "$ksrc" rev-parse -q --verify HEAD >/dev/null 2>&1
+		git -C "$1" rev-parse -q --verify HEAD >/dev/null 2>&1
 }
 
 # A user's tree gets a work directory of its own, named after its state, so
 # that a changed tree is a new one and nothing stale is ever used.
 ksrc_id() {
 	local state
-	if ksrc_is_git; then
+	if is_git_tree "$ksrc"; then
 		state=$(git -C "$ksrc" rev-parse HEAD)
 	else
 		state=$(cd "$ksrc" && find . -name .git -prune -o -type f \
@@ -111,7 +111,7 @@ ksrc_id() {
 if [ -n "$ksrc" ]; then
 	grep -qs '^PATCHLEVEL = ' "$ksrc/Makefile" ||
 		refuse "KSRC=$ksrc is not a kernel tree: no Makefile with a PATCHLEVEL"
-	[ ! -e "$ksrc/.git" ] || ksrc_is_git ||
+	[ ! -e "$ksrc/.git" ] || is_git_tree "$ksrc" ||
 		refuse "KSRC=$ksrc: git says: $(git -C "$ksrc" rev-parse HEAD 2>&1 | sed -n 1p)"
 	: "${KSRC_ID:=$(ksrc_id)}"
 	export KSRC_ID
