@@ -76,6 +76,7 @@ struct dst default_dst(void)
 		.refuse_from = -1,
 		.max_order = HPAGE_PMD_ORDER,
 		.zap_call = -1,
+		.zap_len = PAGE_SIZE,
 	};
 }
 
@@ -93,7 +94,7 @@ static struct folio *dst_get(struct folio *src, unsigned long private)
 	if (!call && dst->pin)
 		folio_get(dst->pin);
 	if (call == dst->zap_call)
-		do_madvise(current->mm, dst->zap_addr, PAGE_SIZE, MADV_DONTNEED);
+		do_madvise(current->mm, dst->zap_addr, dst->zap_len, MADV_DONTNEED);
 	if (src == dst->lock)
 		dst->nr_calls_lock++;
 

@@ -56,8 +56,8 @@ struct dst {
 	struct folio *pin;	/* a piece that the first call finds pinned */
 	struct other_lock *other;	/* a piece that somebody else has locked then */
 	int nr_calls_lock;	/* calls for the locked piece */
-	int zap_call;		/* the call that zaps zap_addr; -1: none */
-	unsigned long zap_addr;
+	int zap_call;		/* the call that zaps zap_len bytes at zap_addr; -1: none */
+	unsigned long zap_addr, zap_len;
 };
 
 /* What the test found when it began: test->priv */

@@ -465,6 +465,42 @@ static void pinned_before_split(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/*
+ * The same, and all of the folio is unmapped instead.  It is not migrated, and nobody has
+ * it any more.
+ *
+ * Needs: mm/migrate: do not kill for a target of order 2 or 3
+ */
+static void unmapped_before_split(struct kunit *test)
+{
+	struct dst dst = default_dst();
+	struct folio *folio;
+	LIST_HEAD(list);
+
+	thp_make_split(test, 0, HPAGE_PMD_ORDER - 1);
+	thp_make_split(test, 1, 0);
+	folio = folio_at(test, thp_addr(test, 0));
+	isolate(test, folio, &list);
+	isolate(test, folio_at(test, thp_addr(test, 1)), &list);
+
+	dst.reason = MR_MEMPOLICY_MBIND;
+	dst.max_order = 0;
+	dst.zap_call = 0;
+	dst.zap_addr = thp_addr(test, 0);
+	dst.zap_len = folio_size(folio);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 1);
+	KUNIT_EXPECT_PTR_EQ(test, list_first_entry(&list, struct folio, lru), folio);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+	expect_events(test, 1, HPAGE_PMD_NR / 2, 0, 0, 0);
+
+	dst = default_dst();
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
+	KUNIT_EXPECT_EQ(test, dst.nr_calls, 0);
+	expect_not_isolated(test);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE_PARAM(piece_is_split_again, mode_gen_params),
 	KUNIT_CASE_PARAM(smaller_destinations, mode_gen_params),
@@ -473,6 +509,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(split_to_one_order),
 	KUNIT_CASE_PARAM(no_destination_for_a_page, mode_gen_params),
 	KUNIT_CASE_PARAM(pinned_before_split, mode_gen_params),
+	KUNIT_CASE_PARAM(unmapped_before_split, mode_gen_params),
 	KUNIT_CASE(nothing_to_split),
 	KUNIT_CASE(target_kills_nobody),
 #ifdef CONFIG_MEMORY_FAILURE
