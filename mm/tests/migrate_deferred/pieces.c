@@ -428,6 +428,19 @@ static void no_destination_for_a_page(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+/* Isolate a large folio, which is returned, and a single page behind it. */
+static struct folio *isolate_two(struct kunit *test, struct list_head *list)
+{
+	struct folio *folio;
+
+	thp_make_split(test, 0, HPAGE_PMD_ORDER - 1);
+	thp_make_split(test, 1, 0);
+	folio = folio_at(test, thp_addr(test, 0));
+	isolate(test, folio, list);
+	isolate(test, folio_at(test, thp_addr(test, 1)), list);
+	return folio;
+}
+
 /*
  * There is no target for a folio, and somebody gets a reference before it is split.
  * mbind(2), which has no target if the folio can be split, migrates what is behind it.
@@ -440,12 +453,7 @@ static void pinned_before_split(struct kunit *test)
 	struct folio *folio;
 	LIST_HEAD(list);
 
-	thp_make_split(test, 0, HPAGE_PMD_ORDER - 1);
-	thp_make_split(test, 1, 0);
-	folio = folio_at(test, thp_addr(test, 0));
-	isolate(test, folio, &list);
-	isolate(test, folio_at(test, thp_addr(test, 1)), &list);
-
+	folio = isolate_two(test, &list);
 	dst.reason = MR_MEMPOLICY_MBIND;
 	dst.max_order = 0;
 	dst.pin = folio;
@@ -479,12 +487,7 @@ static void unmapped_before_split(struct kunit *test)
 	struct folio *folio;
 	LIST_HEAD(list);
 
-	thp_make_split(test, 0, HPAGE_PMD_ORDER - 1);
-	thp_make_split(test, 1, 0);
-	folio = folio_at(test, thp_addr(test, 0));
-	isolate(test, folio, &list);
-	isolate(test, folio_at(test, thp_addr(test, 1)), &list);
-
+	folio = isolate_two(test, &list);
 	dst.reason = MR_MEMPOLICY_MBIND;
 	dst.max_order = 0;
 	dst.zap_call = 0;
