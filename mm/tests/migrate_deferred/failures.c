@@ -7,6 +7,7 @@
 #include <linux/migrate.h>
 #include <linux/sched/mm.h>
 #include <trace/events/migrate.h>
+#include <trace/events/tlb.h>
 
 #include "frame.h"
 
@@ -476,6 +477,16 @@ static void piece_gets_all_passes(struct kunit *test)
 	expect_not_isolated(test);
 }
 
+static void expect_whole_moves(struct kunit *test, struct list_head *list)
+{
+	struct dst dst = default_dst();
+
+	KUNIT_EXPECT_EQ(test, migrate(test, list, &dst), 0);
+	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
+	expect_moved(test, 0, shape_whole, &dst);
+	expect_not_isolated(test);
+}
+
 /* With a pin on the page at @addr a whole THP stays as it is; without, it moves. */
 static void expect_pin_keeps(struct kunit *test, struct folio *folio,
 			     unsigned long addr)
@@ -491,11 +502,7 @@ static void expect_pin_keeps(struct kunit *test, struct folio *folio,
 	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
 	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
 	unpin_user_page(page);
-
-	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
-	expect_events(test, HPAGE_PMD_NR, 0, 1, 0, 0);
-	expect_moved(test, 0, shape_whole, &dst);
-	expect_not_isolated(test);
+	expect_whole_moves(test, &list);
 }
 
 /*
@@ -533,6 +540,71 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 
 	expect_pin_keeps(test, folio, addr + HPAGE_PMD_SIZE / 2);
 }
+
+#ifdef HAVE_FOLIO_RMAP
+struct late_pin {
+	struct task_struct *task;
+	struct folio *folio;	/* until it is pinned */
+};
+
+static void probe_tlb_flush(void *data, int reason, unsigned long pages)
+{
+	struct late_pin *late = data;
+
+	if (current == late->task && late->folio &&
+	    !try_grab_folio(late->folio, 1, FOLL_PIN))
+		late->folio = NULL;
+}
+
+DEFINE_PROBE(tlb_flush)
+
+/*
+ * A whole THP is pinned while the TLB is flushed for what has been unmapped.  That is
+ * mapped again as it was.  Stock passes.
+ */
+static void whole_is_pinned_late(struct kunit *test)
+{
+	struct folio *folio = thp_make_pte_mapped(test, 0);
+	struct dst dst = default_dst();
+	unsigned int i, other = 0;
+	struct late_pin *late;
+	spinlock_t *ptl;	/* of the PTEs */
+	pte_t *pte, *before;
+	LIST_HEAD(list);
+
+	late = kunit_kzalloc(test, sizeof(*late), GFP_KERNEL);
+	before = kunit_kcalloc(test, HPAGE_PMD_NR, sizeof(*before), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, late);
+	KUNIT_ASSERT_NOT_NULL(test, before);
+	isolate(test, folio, &list);
+	pte = thp_ptes(test, 0, &ptl);
+	spin_lock(ptl);
+	for (i = 0; i < HPAGE_PMD_NR; i++) {
+		before[i] = pte_clear_soft_dirty(ptep_get(pte + i));
+		set_pte_at(current->mm, thp_addr(test, 0) + i * PAGE_SIZE, pte + i,
+			   before[i]);
+	}
+	spin_unlock(ptl);
+	/* To register a probe flushes the TLB, too. */
+	hold_tlb_flush(test, late);
+	*late = (struct late_pin) { .task = current, .folio = folio };
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
+	drop_tlb_flush(test, late);
+	KUNIT_EXPECT_NULL(test, late->folio);
+
+	spin_lock(ptl);
+	for (i = 0; i < HPAGE_PMD_NR; i++)
+		other += !pte_same(before[i], ptep_get(pte + i)) ||
+			 !PageAnonExclusive(folio_page(folio, i));
+	spin_unlock(ptl);
+	KUNIT_EXPECT_EQ_MSG(test, other, 0, "pages are mapped in another way");
+	expect_events(test, 0, HPAGE_PMD_NR, 0, 1, 0);
+	expect_stayed(test, 0, shape_whole, HPAGE_PMD_ORDER);
+	if (!late->folio)
+		unpin_user_page(&folio->page);
+	expect_whole_moves(test, &list);
+}
+#endif
 
 /*
  * A list of all sorts: a whole THP, one to be split, one that cannot be, and one more
@@ -649,6 +721,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(piece_gets_all_passes),
 	KUNIT_CASE_PARAM(whole_is_pinned, mode_gen_params),
 	KUNIT_CASE_PARAM(whole_is_pinned_in_the_middle, mode_gen_params),
+#ifdef HAVE_FOLIO_RMAP
+	KUNIT_CASE_PARAM(whole_is_pinned_late, sync_mode_gen_params),
+#endif
 	KUNIT_CASE_PARAM(mixed_list, mode_gen_params),
 	KUNIT_CASE(failures_in_a_batch),
 	{}

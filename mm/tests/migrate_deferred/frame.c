@@ -591,7 +591,7 @@ static int migrate_init(struct kunit *test)
 			  MADV_HUGEPAGE);
 }
 
-static struct kunit_case migrate_cases[64];
+static struct kunit_case migrate_cases[96];
 
 int __init migrate_cases_add(struct kunit_case *cases)
 {

@@ -275,31 +275,38 @@ static void unpoison(void *data)
 	}
 }
 
-static void poison(struct kunit *test, bool noted)
+/* Migrate a THP of which page @i has errors, and the first half is mapped. */
+static struct page *poison(struct kunit *test, unsigned int i, bool noted,
+			   struct dst *dst)
 {
-	struct dst dst = default_dst();
-	struct folio *folio;
-	struct page *page;
+	struct folio *folio = thp_make_partial(test, 0, shape_half);
+	struct page *page = folio_page(folio, i);
 	LIST_HEAD(list);
 
-	folio = thp_make_partial(test, 0, shape_half);
-	page = folio_page(folio, HPAGE_PMD_NR - 7);
 	isolate(test, folio, &list);
 	SetPageHWPoison(page);
 	at_end(test, unpoison, page);
 	if (noted)
 		folio_set_has_hwpoisoned(folio);
 
-	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 0);
+	KUNIT_EXPECT_EQ(test, migrate(test, &list, dst), 0);
 	KUNIT_EXPECT_EQ(test, list_len(&list), 0);
-	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
-	expect_moved_in(test, 0, shape_half, &dst, 0);
 	expect_not_isolated(test);
 
 	/* It stays out of larger free blocks as well. */
 	drain_all_pages(NULL);
 	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
 	KUNIT_EXPECT_TRUE(test, page_is_kept_out(page));
+	return page;
+}
+
+static void poison_unmapped(struct kunit *test, bool noted)
+{
+	struct dst dst = default_dst();
+
+	poison(test, HPAGE_PMD_NR - 7, noted, &dst);
+	expect_events(test, HPAGE_PMD_NR / 2, 0, 0, 0, 1);
+	expect_moved_in(test, 0, shape_half, &dst, 0);
 }
 
 /*
@@ -308,7 +315,7 @@ static void poison(struct kunit *test, bool noted)
  */
 static void poisoned_page_is_kept_out(struct kunit *test)
 {
-	poison(test, true);
+	poison_unmapped(test, true);
 }
 
 /*
@@ -317,7 +324,27 @@ static void poisoned_page_is_kept_out(struct kunit *test)
  */
 static void poisoned_page_of_isolated_is_kept_out(struct kunit *test)
 {
-	poison(test, false);
+	poison_unmapped(test, false);
+}
+
+/* A page with errors is unmapped for good, and the pages before and behind it move. */
+static void poisoned_page_is_unmapped(struct kunit *test)
+{
+	const unsigned int i = 4;
+	struct dst dst = default_dst();
+	struct page *page = poison(test, i, true, &dst);
+	swp_entry_t poisoned = swp_entry(SWP_HWPOISON, page_to_pfn(page));
+	spinlock_t *ptl;	/* of the PTEs */
+	pte_t *pte, entry;
+
+	expect_events(test, HPAGE_PMD_NR / 2 - 1, 0, 0, 0, 1);
+	expect_order(test, 0, i - 1, dst.nid, 0);
+	expect_order(test, 0, i + 1, dst.nid, 0);
+	pte = thp_ptes(test, 0, &ptl);
+	spin_lock(ptl);
+	entry = ptep_get(pte + i);
+	spin_unlock(ptl);
+	KUNIT_EXPECT_TRUE(test, pte_same(entry, swp_entry_to_pte(poisoned)));
 }
 
 #endif
@@ -521,6 +548,7 @@ static struct kunit_case cases[] = {
 #ifdef CONFIG_MEMORY_FAILURE
 	KUNIT_CASE_PARAM(poisoned_page_is_kept_out, mode_gen_params),
 	KUNIT_CASE_PARAM(poisoned_page_of_isolated_is_kept_out, mode_gen_params),
+	KUNIT_CASE_PARAM(poisoned_page_is_unmapped, mode_gen_params),
 #endif
 	{}
 };
