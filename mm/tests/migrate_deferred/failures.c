@@ -540,8 +540,8 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 
 	expect_pin_keeps(test, folio, addr + HPAGE_PMD_SIZE / 2);
 }
-
 #ifdef HAVE_FOLIO_RMAP
+
 struct late_pin {
 	struct task_struct *task;
 	struct folio *folio;	/* until it is pinned */
