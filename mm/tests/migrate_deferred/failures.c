@@ -542,14 +542,9 @@ static void whole_is_pinned_in_the_middle(struct kunit *test)
 }
 #ifdef HAVE_FOLIO_RMAP
 
-struct late_pin {
-	struct task_struct *task;
-	struct folio *folio;	/* until it is pinned */
-};
-
 static void probe_tlb_flush(void *data, int reason, unsigned long pages)
 {
-	struct late_pin *late = data;
+	struct late_reference *late = data;
 
 	if (current == late->task && late->folio &&
 	    !try_grab_folio(late->folio, 1, FOLL_PIN))
@@ -567,7 +562,7 @@ static void whole_is_pinned_late(struct kunit *test)
 	struct folio *folio = thp_make_pte_mapped(test, 0);
 	struct dst dst = default_dst();
 	unsigned int i, other = 0;
-	struct late_pin *late;
+	struct late_reference *late;
 	spinlock_t *ptl;	/* of the PTEs */
 	pte_t *pte, *before;
 	LIST_HEAD(list);
@@ -585,9 +580,10 @@ static void whole_is_pinned_late(struct kunit *test)
 			   before[i]);
 	}
 	spin_unlock(ptl);
+
 	/* To register a probe flushes the TLB, too. */
 	hold_tlb_flush(test, late);
-	*late = (struct late_pin) { .task = current, .folio = folio };
+	*late = (struct late_reference) { .task = current, .folio = folio };
 	KUNIT_EXPECT_EQ(test, migrate(test, &list, &dst), 1);
 	drop_tlb_flush(test, late);
 	KUNIT_EXPECT_NULL(test, late->folio);

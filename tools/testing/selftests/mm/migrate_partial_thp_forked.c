@@ -326,18 +326,9 @@ TEST_F(forked_thp, whole_after_all)
 	EXPECT_TRUE(pthp_intact(r));
 }
 
-/* Will the first half of each THP be the child's, too, when it is forked? */
-static bool fork_first_half(struct pthp *r, bool fork)
+static int advise_run(void *addr, size_t len, long advice)
 {
-	unsigned int i, half = 1u << (r->order - 1);
-
-	for (i = 0; i < r->nr; i += 2 * half)
-		if (madvise(pthp_addr(r, i), half * psize(),
-			    fork ? MADV_DOFORK : MADV_DONTFORK))
-			return false;
-	for (i = 0; i < r->nr; i++)
-		r->mapped[i] = fork || i & half;
-	return true;
+	return madvise(addr, len, advice);
 }
 
 /*
@@ -350,13 +341,18 @@ TEST_F(forked_thp, shared_stays_shared)
 {
 	struct env *env = &self->env;
 	struct pthp *r = &env->r;
-	unsigned int i;
+	unsigned int i, n;
 
 	if (!build(_metadata, env, PTHP_ALL))
 		return;
-	ASSERT_TRUE(fork_first_half(r, false));
+	n = 1u << r->order;
+	for (i = 0; i < r->nr; i++)
+		r->mapped[i] = pthp_shape_maps(PTHP_LAST_HALF, i % n, n, 0, 0);
+	ASSERT_EQ(0, pthp_walk_runs(r, false, advise_run, MADV_DONTFORK));
 	ASSERT_TRUE(spawn(&self->child, env));
-	ASSERT_TRUE(fork_first_half(r, true));
+	ASSERT_EQ(0, pthp_walk_runs(r, false, advise_run, MADV_DOFORK));
+	for (i = 0; i < r->nr; i++)
+		r->mapped[i] = true;
 	ASSERT_EQ(0, mprotect(r->mem, pthp_len(r), PROT_READ));
 	EXPECT_EQ(0, move_to(r, env->dst));
 	EXPECT_EQ(r->nr, pthp_on_node(r, env->dst));
